@@ -1,0 +1,50 @@
+# make run and make test each do all of their own set-up on a fresh machine (Python >= 3.11 and make).
+PYTHON ?= python3
+PORT ?= 8080
+VENV := .venv
+BIN := $(VENV)/bin
+# Stamps: an environment is made anew when pyproject.toml changes, and not otherwise.
+CORE := $(VENV)/.core
+DEV := $(VENV)/.dev
+
+.PHONY: setup run test lint demo clean bench-demo
+
+setup: $(CORE)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Weir needs Python 3.11 or newer: make PYTHON=python3.12 ..."'
+	$(PYTHON) -m venv $(VENV)
+
+$(CORE): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[demo]'
+	@touch $(CORE)
+
+$(DEV): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $(CORE) $(DEV)
+
+run: setup
+	$(BIN)/weir serve --config deploy/weir.yaml --port $(PORT)
+
+demo: setup
+	$(BIN)/weir demo
+
+test: $(DEV)
+	$(BIN)/python -m tests.setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+lint: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench-demo: $(DEV)
+	$(BIN)/python -m benchmarks.demo
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Call > Chunk*. One file, one class, one method each."""

@@ -1,0 +1,42 @@
+"""The small interface behind which an HTTP client stands."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Timeouts(Struct, frozen=True):
+    """Seconds per phase. `total` bounds everything up to the end of the body when set."""
+
+    connect: float = 5.0
+    first_byte: float = 30.0
+    idle: float = 30.0
+    total: float | None = None
+
+
+class Answer(Protocol):
+    """An HTTP answer whose head is here and whose body is still to come."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case; hop-by-hop headers, content-length and content-encoding removed."""
+
+    def blocks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, decoded. Raises BackendError (TimedOut, Broken)."""
+
+    async def read(self, limit: int = 64 * 2**20) -> bytes:
+        """The whole body. Raises BackendError; Broken when it is longer than `limit` bytes."""
+
+
+class Http(Protocol):
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
+    ) -> AbstractAsyncContextManager[Answer]:
+        """POST and yield the answer, whatever its status. Leaving the context, also by cancellation in any phase
+        (queued, connecting, before the head, mid-body), closes the connection unless the body was read to its end.
+        Raises wire.errors.TimedOut, Broken."""

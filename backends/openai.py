@@ -1,0 +1,202 @@
+"""Any OpenAI-compatible server, asked over `POST {base_url}/chat/completions`.
+
+What of a request goes up: its body with this rung's model and this rung's spelling of the constraint, this rung's key, the
+headers that the surface lets through, `x-request-id`. Never the caller's credentials, whatever `Call.headers` holds.
+
+After [DONE] the stream is over, but its connection is only free once the body's end has come too: it gets `_LINGER` seconds.
+A server that sends [DONE] and then keeps the connection open costs that much, not an idle timeout.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import Field, field_validator
+
+from backends._secret import Secret
+from backends.base import BackendConfig, BackendResources
+from backends.http.base import Answer, Timeouts
+from wire import failures
+from wire.errors import BackendError, Broken, TimedOut, Unavailable
+from wire.openai import Reader, response_format, says
+from wire.types import Call, Chunk
+
+_LINGER = 0.05
+_MOST_ERROR = 2**20
+"""Bytes of an error body that are read."""
+
+_NEVER_UP = {
+    "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "openai-organization",
+    "openai-project", "host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
+    "content-type", "content-encoding", "accept", "accept-encoding", "expect", "x-request-id",
+}  # fmt: skip
+
+
+class OpenAIConfig(BackendConfig):
+    """`kind: openai`."""
+
+    base_url: str = Field("https://api.openai.com/v1", description="URL up to and without /chat/completions")
+    api_key: Secret | None = Field(None, description="${NAME} or ${file:PATH}; absent: no key is sent")
+    key_header: str = Field("authorization", description="header of the key; `authorization` says Bearer before it")
+    model: str | None = Field(None, min_length=1, description="model asked for; absent: the name that the caller used")
+    headers: dict[str, str] = Field({}, description="extra headers, the same for every request")
+    organization: str | None = None
+    project: str | None = None
+    connect: float = Field(5.0, gt=0, description="seconds to a connection, waiting for a free one included")
+    first_byte: float = Field(30.0, gt=0, description="seconds to the first byte of a streamed answer")
+    idle: float = Field(30.0, gt=0, description="seconds between two events of a streamed answer")
+    tokens_field: Literal["max_completion_tokens", "max_tokens", "keep"] = Field(
+        "keep", description="how the upstream calls the limit on output tokens; keep: as the caller wrote it"
+    )
+    drop: tuple[str, ...] = Field(
+        (), description="body fields that this upstream refuses, e.g. logprobs for some models"
+    )
+    cloud: bool = True
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("a URL that starts with http:// or https://")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("a URL without user, password, query and fragment; a key belongs into api_key")
+        return value.rstrip("/")
+
+    def missing(self) -> str:
+        return self.api_key.missing if self.api_key else ""
+
+
+class OpenAI:
+    """See the module."""
+
+    Config: type[OpenAIConfig] = OpenAIConfig
+
+    def __init__(self, name: str, config: OpenAIConfig, resources: BackendResources) -> None:
+        self.name = name
+        self.config = config
+        self.facts: Mapping[str, Any] = {"upstream": urlsplit(config.base_url).netloc, "model": config.model or ""}
+        self._http = resources.http
+        self._url = f"{config.base_url}/chat/completions"
+
+    async def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
+        """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
+        body = call.raw or _encoded(self.name, self.body(call))
+        try:
+            async with self._http.post(self._url, body, self._headers(call), self._timeouts(call)) as answer:
+                if not 200 <= answer.status < 300:
+                    raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
+                reader = Reader(self.name, answer.headers, faithful=bool(call.raw))
+                heard, since = 0, _now()
+                async for block in answer.blocks():
+                    for chunk in reader.feed(block):
+                        yield chunk
+                    if reader.heard > heard:
+                        heard, since = reader.heard, _now()
+                    elif reader.streaming and not call.raw and _now() - since > self._silence(call, heard):
+                        # Keep-alive comments hold the connection open for ever; they are no answer.
+                        raise TimedOut(f"{self.name}: keep-alives only", phase="idle" if heard else "first_byte")
+                    if reader.done and not call.raw:
+                        await _linger(answer)
+                        break
+                for chunk in reader.close():
+                    yield chunk
+        except BackendError as exc:
+            raise self.judge(call, exc) from exc.__cause__
+
+    def body(self, call: Call) -> dict[str, Any]:
+        """The request as this upstream wants it. The caller's body is not changed. Raises BackendError."""
+        body = {**call.body, "model": self.config.model or call.model or call.body.get("model")}
+        body = _streaming(body, call.live)
+        if call.logprobs:
+            body = _with_logprobs(body)
+        body = self.spelled(call, body)
+        limit = self.config.tokens_field
+        other = "max_tokens" if limit == "max_completion_tokens" else "max_completion_tokens"
+        if limit != "keep" and other in body:
+            value = body.pop(other)
+            body.setdefault(limit, value)
+        for field in self.config.drop:
+            body.pop(field, None)
+        return body
+
+    def spelled(self, call: Call, body: dict[str, Any]) -> dict[str, Any]:
+        """`body` with the constraint in this server's words. A choice, regex or grammar has none here: the validator judges."""
+        wanted = response_format(call.constraint)
+        if call.constraint is None or wanted is None or says(body.get("response_format"), call.constraint):
+            return body
+        return {**body, "response_format": wanted}
+
+    def judge(self, call: Call, exc: BackendError) -> BackendError:
+        """What a failure means for this kind of server; here: what it says."""
+        return exc
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        config = self.config
+        headers = {
+            name: value
+            for name, value in ((name.lower(), value) for name, value in call.headers.items())
+            if name not in _NEVER_UP and not name.startswith("x-weir-")
+        }
+        headers["content-type"] = "application/json"
+        headers["accept"] = "text/event-stream" if call.live else "application/json"
+        if call.request_id:
+            headers["x-request-id"] = call.request_id
+        if config.organization:
+            headers["openai-organization"] = config.organization
+        if config.project:
+            headers["openai-project"] = config.project
+        headers.update((name.lower(), value) for name, value in config.headers.items())
+        if config.api_key is not None:
+            key = config.api_key.reveal()
+            if not key:
+                variable = config.api_key.missing
+                raise Unavailable(f"{self.name}: no key; set {variable}", variable=variable)
+            name = config.key_header.lower()
+            headers[name] = f"Bearer {key}" if name == "authorization" else key
+        return headers
+
+    def _timeouts(self, call: Call) -> Timeouts:
+        config = self.config
+        if not call.live:  # the head comes when the answer is whole
+            return Timeouts(min(config.connect, call.seconds), call.seconds, call.seconds, call.seconds)
+        # No total: how long a stream that was let through may last is not this rung's affair.
+        return Timeouts(min(config.connect, call.seconds), min(config.first_byte, call.seconds), config.idle)
+
+    def _silence(self, call: Call, heard: int) -> float:
+        return self.config.idle if heard else self._timeouts(call).first_byte
+
+
+def _with_logprobs(body: dict[str, Any]) -> dict[str, Any]:
+    """Ask for log-probabilities with one alternative at least: without it nobody can tell a forced token from a sure one."""
+    top = body.get("top_logprobs")
+    return {**body, "logprobs": True, "top_logprobs": max(2, top if type(top) is int else 0)}
+
+
+def _streaming(body: dict[str, Any], live: bool) -> dict[str, Any]:
+    if live:
+        options = body.get("stream_options")
+        kept = options if isinstance(options, Mapping) else {}
+        return {**body, "stream": True, "stream_options": {**kept, "include_usage": True}}
+    return {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
+
+
+def _encoded(name: str, body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError as exc:  # a value that JSON has, but 64 bits or UTF-8 have not
+        raise Broken(f"{name}: the request cannot be written as JSON") from exc
+
+
+async def _linger(answer: Answer) -> None:
+    with suppress(TimeoutError, BackendError):
+        async with asyncio.timeout(_LINGER):
+            async for _ in answer.blocks():
+                pass
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

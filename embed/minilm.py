@@ -1,0 +1,262 @@
+"""MiniLM for the event loop: a client that owns one worker process.
+
+A text takes 1.3 ms (a short utterance) to 80 ms (256 word pieces) of a core: never in the event loop. One process, one
+thread, one text at a time, because batches are no faster on one core and threads only fight for it. Two texts are on their
+way at once, so that the worker does not idle while the loop is busy. The queue is bounded: who comes too late gets `Busy`
+at once and goes the other way, instead of waiting for something that is slower than the alternative.
+"""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embed import worker
+from embed.errors import Busy, EmbedError, WorkerDied
+
+Vector = npt.NDArray[np.float32]
+
+WAITING = 64
+"""Texts that may wait, by default: about 0.1 s of work for short utterances."""
+IN_FLIGHT = 2
+MAX_CHARS = 4096
+"""No more of a text goes to the worker: 256 word pieces of English are about 1,100 characters."""
+HANG_SECONDS = 10.0
+"""A worker that answers nothing for so long is ended and started anew."""
+START_SECONDS = 30.0
+BACKOFF = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds before the first, second, ... restart in a row; then always the last."""
+
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR")
+"""All that the worker inherits: it has no use for the gateway's secrets."""
+
+
+class _Job:
+    """A text somebody waits for."""
+
+    __slots__ = ("answer", "text")
+
+    def __init__(self, text: str, answer: "asyncio.Future[Vector]") -> None:
+        self.text = text
+        self.answer = answer
+
+    def fail(self, error: EmbedError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class MiniLM:
+    """The client. `start` and `close` belong to the application's lifespan."""
+
+    def __init__(self, folder: Path, waiting: int = WAITING, command: tuple[str, ...] = ()) -> None:
+        """folder: models/minilm-int8. command: another worker that speaks the same frames (tests)."""
+        self._command = command or (sys.executable, "-m", "embed.worker", str(folder))
+        self._limit = waiting
+        self._waiting: dict[_Job, None] = {}  # a queue from which a caller who gives up can be taken out
+        self._arrived = asyncio.Event()
+        self._up = False
+        self._closed = False
+        self._trouble = "not started"
+        self._task: asyncio.Task[None] | None = None
+        self._shape = (0, 0)
+        self._answered = False  # has this worker ever been of use? Then the next restart comes fast.
+        self.digest = ""
+        """Of the model folder, as the worker read it; "" before it was ready once."""
+        self.restarts = 0
+        self.pid: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self._up
+
+    @property
+    def waiting(self) -> int:
+        """Texts in the queue, not counting those on their way."""
+        return len(self._waiting)
+
+    async def start(self) -> None:
+        """Start the worker and wait until it is ready. Raises EmbedError when it cannot be."""
+        if self._task is not None:
+            raise EmbedError("the MiniLM client was started before")
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # The one task that outlives its caller: the lifespan owns us, we own it, `close` cancels and awaits it.
+        self._task = asyncio.get_running_loop().create_task(self._keep_running(started), name="minilm")
+        try:
+            await started
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End the worker; whoever still waits gets EmbedError. May be called twice."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        self._drop_waiting(EmbedError("the MiniLM client was closed"))
+
+    async def encode(self, text: str) -> Vector:
+        """The sentence embedding: (384,) float32 of length 1. Raises Busy, WorkerDied, EmbedError."""
+        return (await self.layers(text))[-1]
+
+    async def layers(self, text: str) -> Vector:
+        """The pooled layers that heads read (embed.onnx): (layers, 384) float32. Raises Busy, WorkerDied, EmbedError.
+
+        A caller who is cancelled leaves the queue; a text that is already on its way is computed for nobody.
+        """
+        if self._closed:
+            raise EmbedError("the MiniLM client was closed")
+        if not self._up:
+            raise WorkerDied(f"the MiniLM worker is not running: {self._trouble}")
+        if len(self._waiting) >= self._limit:
+            raise Busy(f"{len(self._waiting)} texts wait for the MiniLM worker, no more may")
+        job = _Job(text, asyncio.get_running_loop().create_future())
+        self._waiting[job] = None
+        self._arrived.set()
+        try:
+            return await job.answer
+        finally:
+            self._waiting.pop(job, None)
+
+    async def _keep_running(self, started: "asyncio.Future[None]") -> None:
+        failures = 0
+        while True:
+            try:
+                await self._one_life(started)
+            except EmbedError as exc:
+                self._trouble = str(exc)
+                if not started.done():
+                    started.set_exception(exc)
+                    return
+            failures = 0 if self._answered else failures + 1
+            self.restarts += 1
+            await asyncio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
+
+    async def _one_life(self, started: "asyncio.Future[None]") -> None:
+        """From the start of a worker to its end. Raises EmbedError, always: a worker does not end by itself."""
+        self._answered = False
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, stdout=PIPE, env=_environment(), limit=1 << 20
+            )
+        except OSError as exc:
+            raise EmbedError(f"the MiniLM worker cannot be started: {exc}") from exc
+        self.pid = process.pid
+        try:
+            await self._hello(process)
+            self._up = True
+            if not started.done():
+                started.set_result(None)
+            await self._serve(process)
+        finally:
+            self._up = False
+            self.pid = None
+            await _end(process)
+
+    async def _hello(self, process: Process) -> None:
+        kind, payload = await _answer(process, START_SECONDS)
+        if kind != worker.READY:
+            raise EmbedError(payload.decode("utf-8", "replace"))
+        layers, dim = worker.SHAPE.unpack_from(payload)
+        self._shape = (layers, dim)
+        self.digest = payload[worker.SHAPE.size :].decode("ascii")
+
+    async def _serve(self, process: Process) -> None:
+        sent: asyncio.Queue[_Job] = asyncio.Queue()
+        slots = asyncio.Semaphore(IN_FLIGHT)
+        flying: set[_Job] = set()
+        trouble = WorkerDied("the MiniLM worker was stopped")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._send(process, sent, slots, flying))
+                tasks.create_task(self._receive(process, sent, slots, flying))
+                tasks.create_task(_watch(process))
+        except ExceptionGroup as group:
+            first = group.exceptions[0]
+            trouble = first if isinstance(first, WorkerDied) else WorkerDied(f"the MiniLM worker broke off: {first!r}")
+            raise trouble from first
+        finally:
+            self._up = False
+            for job in flying:
+                job.fail(WorkerDied(str(trouble)))
+            self._drop_waiting(WorkerDied(str(trouble)))
+
+    async def _send(
+        self, process: Process, sent: "asyncio.Queue[_Job]", slots: asyncio.Semaphore, flying: set[_Job]
+    ) -> None:
+        assert process.stdin is not None
+        while True:
+            await slots.acquire()
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+            job = next(iter(self._waiting))
+            del self._waiting[job]
+            flying.add(job)
+            data = job.text[:MAX_CHARS].encode("utf-8", "replace")
+            process.stdin.write(worker.QUESTION.pack(len(data)) + data)
+            sent.put_nowait(job)
+            await process.stdin.drain()
+
+    async def _receive(
+        self, process: Process, sent: "asyncio.Queue[_Job]", slots: asyncio.Semaphore, flying: set[_Job]
+    ) -> None:
+        while True:
+            job = await sent.get()
+            kind, payload = await _answer(process, HANG_SECONDS)
+            self._answered = True
+            flying.discard(job)
+            slots.release()
+            if kind != worker.VECTORS:
+                job.fail(EmbedError(payload.decode("utf-8", "replace")))
+            elif not job.answer.done():
+                job.answer.set_result(np.frombuffer(payload, np.float32).reshape(self._shape))
+
+    def _drop_waiting(self, error: EmbedError) -> None:
+        for job in list(self._waiting):
+            job.fail(error)
+        self._waiting.clear()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    home = str(Path(worker.__file__).resolve().parent.parent)
+    return {**kept, "PYTHONPATH": home, "OMP_NUM_THREADS": "1"}
+
+
+async def _answer(process: Process, seconds: float) -> tuple[int, bytes]:
+    """One frame from the worker. Raises WorkerDied when none comes in time."""
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(seconds):
+            length, kind = worker.ANSWER.unpack(await process.stdout.readexactly(worker.ANSWER.size))
+            return kind, await process.stdout.readexactly(length)
+    except asyncio.IncompleteReadError as exc:
+        raise WorkerDied("the MiniLM worker ended") from exc
+    except TimeoutError as exc:
+        raise WorkerDied(f"the MiniLM worker did not answer for {seconds:g} s") from exc
+
+
+async def _watch(process: Process) -> None:
+    raise WorkerDied(f"the MiniLM worker ended with status {await process.wait()}")
+
+
+async def _end(process: Process) -> None:
+    """End of input, a second to go, then the axe; afterwards no transport is left open."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(1.0):
+            await process.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    with suppress(ConnectionError):
+        await process.stdin.wait_closed()

@@ -1,0 +1,282 @@
+"""Settings > Setup: the one place where parts meet. Everything that only building can find out is found here, all of it at once."""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from importlib import resources as package_data
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import orjson
+from msgspec import structs
+
+from backends.base import Backend, BackendConfig, BackendResources
+from gateway.access.keys import Keys
+from gateway.confidence import Calibration, CalibrationError, calibration
+from gateway.decide import Route, Rung
+from gateway.settings.load import Loaded
+from gateway.settings.mistakes import ConfigError, Mistake, Severity, Where
+from gateway.settings.model import ModelSettings, RouteSettings
+from gateway.setup import Setup, Target
+from gateway.validators.base import Validator, ValidatorConfig
+from routers.base import Router, RouterResources, RouteSpec
+from wire.hashing import short_hash
+from wire.kinds import UnknownKind, load_kind
+from wire.types import Constraint
+
+SURE_ENOUGH = "sure_enough"
+
+
+class Lent(BackendResources, RouterResources, Protocol):
+    """What the composition root lends to routers and backends."""
+
+
+class _Parts:
+    """What is being built, and what was found wrong so far."""
+
+    def __init__(self, loaded: Loaded, lent: Lent) -> None:
+        self.loaded = loaded
+        self.settings = loaded.settings
+        self.lent = lent
+        self.mistakes: list[Mistake] = []
+        self.backends: dict[str, Backend] = {}
+
+    def say(self, where: Where, message: str, severity: Severity = "error") -> None:
+        self.mistakes.append(self.loaded.lines.mistake(where, message, severity))
+
+
+def build(loaded: Loaded, lent: Lent) -> Setup:
+    """Raises ConfigError with every mistake that building finds."""
+    parts = _Parts(loaded, lent)
+    settings = loaded.settings
+    for name, config in settings.backends.items():
+        _backend(parts, name, config)
+    rungs = {name: _rung(parts, name, config) for name, config in settings.backends.items()}
+    routes = {name: _route(parts, name, route, rungs) for name, route in settings.routes.items()}
+    router = _router(parts)
+    if any(m.severity == "error" for m in parts.mistakes) or router is None:
+        raise ConfigError([*loaded.warnings, *parts.mistakes])
+    return Setup(
+        settings=settings,
+        digest=loaded.digest,
+        router=router,
+        router_digest=short_hash([settings.router.model_dump(mode="json"), [_spec_dump(s) for s in _specs(parts)]]),
+        routes=routes,
+        default=settings.router.default,
+        backends=parts.backends,
+        rungs=rungs,
+        prices={name: config.price.price() for name, config in settings.backends.items()},
+        models={name: _target(entry) for name, entry in settings.models.items()},
+        keys=Keys(settings.access),
+        clock=time.perf_counter,
+        now=time.time,
+        text_hash=_text_hash(settings.server.state_dir),
+        version=weir_version(),
+        warnings=tuple(str(m) for m in (*loaded.warnings, *parts.mistakes)),
+    )
+
+
+def weir_version() -> str:
+    try:
+        return version("weir")
+    except PackageNotFoundError:
+        return "0"
+
+
+def resolve(folder: Path, path: Path) -> Path:
+    """`path` as written in the configuration: against its folder, then the working folder, then what Weir ships."""
+    if path.is_absolute():
+        return path
+    home = Path(str(package_data.files("gateway"))).parent
+    places = (folder / path, Path(path), home / path)
+    return next((place for place in places if place.exists()), folder / path)
+
+
+# --- backends and rungs -----------------------------------------------------------------------------------------------------------
+
+
+def _backend(parts: _Parts, name: str, config: BackendConfig) -> None:
+    try:
+        parts.backends[name] = load_kind("backends", config.kind)(name, config, parts.lent)
+    except UnknownKind as exc:
+        parts.say(("backends", name, "kind"), str(exc))
+    except (
+        Exception
+    ) as exc:  # a backend's constructor reads files of its user: whatever is wrong there is a mistake with a line
+        parts.say(("backends", name), f"cannot be built: {exc}")
+
+
+def _rung(parts: _Parts, name: str, config: BackendConfig) -> Rung:
+    price = config.price.price()
+    backend = parts.backends.get(name)
+    return Rung(
+        name=name,
+        cloud=config.cloud,
+        missing=config.missing(),
+        timeout=config.timeout,
+        paid=bool(price.input or price.output),
+        digest=str(getattr(backend, "digest", "") or config.digest()),
+    )
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------------------
+
+
+def _route(parts: _Parts, name: str, route: RouteSettings, rungs: Mapping[str, Rung]) -> Route:
+    where: Where = ("routes", name)
+    constraint = _constraint(route)
+    if constraint is not None and constraint.kind == "schema":
+        _compare(parts, where, route, constraint)
+    ladder = []
+    for position, rung in enumerate(route.ladder):
+        proving = position < len(route.ladder) - 1 or len(route.ladder) == 1
+        ladder.append(_calibrated(parts, (*where, "accept"), route, rungs[rung]) if proving else rungs[rung])
+    return Route(
+        name=name,
+        ladder=tuple(ladder),
+        mode=route.mode,
+        min_score=route.min_score,
+        constraint=constraint,
+        render=route.render,
+        validators=_validators(parts, where, route),
+        risk=route.accept.risk,
+        strict=route.strict,
+        deliver_unproven=route.on_unavailable == "deliver",
+        egress=route.egress,
+        max_usd=route.budget.usd,
+        max_attempts=route.budget.attempts,
+        seconds=route.deadline or parts.settings.server.deadline,
+    )
+
+
+def _constraint(route: RouteSettings) -> Constraint | None:
+    if route.schema_ is not None:
+        return Constraint("schema", route.schema_, strict=True, digest=short_hash(route.schema_))
+    if route.choice is not None:
+        return Constraint("choice", list(route.choice), digest=short_hash(list(route.choice)))
+    if route.regex is not None:
+        return Constraint("regex", route.regex, digest=short_hash(route.regex))
+    if route.grammar is not None:
+        return Constraint("grammar", route.grammar, digest=short_hash(route.grammar))
+    return None
+
+
+def _compare(parts: _Parts, where: Where, route: RouteSettings, constraint: Constraint) -> None:
+    """A specialist that could never answer this route's schema is a mistake now, not at the first request."""
+    for position, rung in enumerate(route.ladder[:-1]):
+        check = getattr(parts.backends.get(rung), "check_schema", None)
+        for difference in check(constraint.value) if check else ():
+            parts.say((*where, "ladder", position), f"'{rung}' cannot answer the route's schema: {difference}")
+
+
+def _calibrated(parts: _Parts, where: Where, route: RouteSettings, rung: Rung) -> Rung:
+    """`rung` with the threshold that the route's promised risk demands of it. Without one it is never sure."""
+    risk = route.accept.risk
+    if risk is None:
+        return rung
+    path = route.accept.calibration or getattr(parts.backends.get(rung.name), "calibration", None)
+    if path is None:
+        parts.say(
+            (*where, "risk"),
+            f"'{rung.name}' has no calibration: it will never be sure, every answer escalates",
+            "warning",
+        )
+        return rung
+    found = _read_calibration(parts, (*where, "calibration"), resolve(parts.loaded.folder, Path(path)))
+    if found is None:
+        return rung
+    if found.model_digest != rung.digest:
+        parts.say(
+            (*where, "calibration"),
+            f"{path} was measured on another model ({found.model_digest[:16]}) than '{rung.name}' is ({rung.digest[:16]}): "
+            "it will never be sure",
+            "warning",
+        )
+        return rung
+    threshold = found.threshold(risk)
+    if threshold is None:
+        best = min(point.error for point in found.curve)
+        parts.say((*where, "risk"), f"'{rung.name}' cannot keep a risk of {risk:g}: its best is {best:.4f}", "warning")
+        return rung
+    return structs.replace(rung, threshold=threshold, calibrated=found.digest)
+
+
+def _read_calibration(parts: _Parts, where: Where, path: Path) -> Calibration | None:
+    try:
+        data = path.read_bytes()
+        return calibration(orjson.loads(data), short_hash(data))
+    except (OSError, orjson.JSONDecodeError, CalibrationError) as exc:
+        parts.say(where, f"{path}: {exc}")
+        return None
+
+
+def _validators(parts: _Parts, where: Where, route: RouteSettings) -> tuple[Validator, ...]:
+    """As named, then `sure_enough` when a risk is promised: hard checks before the soft one."""
+    named = list(route.accept.validators)
+    kinds = [entry if isinstance(entry, str) else entry.kind for entry in named]
+    if route.accept.risk is not None and SURE_ENOUGH not in kinds:
+        named.append(SURE_ENOUGH)
+    built = []
+    for position, entry in enumerate(named):
+        table = {"kind": entry} if isinstance(entry, str) else entry.model_dump()
+        try:
+            kind = load_kind("gateway.validators", table["kind"])
+            config: ValidatorConfig = kind.Config.model_validate(table)
+            built.append(kind(config))
+        except Exception as exc:
+            parts.say((*where, "accept", "validators", position), str(exc))
+    built.sort(key=lambda validator: bool(getattr(validator, "soft", False)))
+    return tuple(built)
+
+
+# --- router, models, hashes -------------------------------------------------------------------------------------------------------
+
+
+def _router(parts: _Parts) -> Router | None:
+    config = parts.settings.router.use
+    try:
+        router: Router = load_kind("routers", config.kind)(config, _specs(parts), parts.lent)
+    except Exception as exc:  # as with backends
+        parts.say(("router", "use"), f"cannot be built: {exc}")
+        return None
+    return router
+
+
+def _specs(parts: _Parts) -> list[RouteSpec]:
+    return [
+        RouteSpec(
+            name=name,
+            match=route.match if isinstance(route.match, tuple) else (route.match,) if route.match else (),
+            examples=route.examples if isinstance(route.examples, tuple) else (),
+            description=route.description,
+        )
+        for name, route in parts.settings.routes.items()
+    ]
+
+
+def _spec_dump(spec: RouteSpec) -> list[Any]:
+    return [spec.name, str(spec.match), list(spec.examples), spec.description]
+
+
+def _target(entry: ModelSettings) -> Target:
+    use, _, name = entry.use.partition("/")
+    through = entry.through or (name if use == "backend" else "")
+    return Target(cast(Any, use), name, through)
+
+
+def _text_hash(state_dir: Path) -> Callable[[str], str]:
+    """A keyed hash: equal prompts can be seen in Records, but nobody without the key file can try prompts out."""
+    path = state_dir / "hash.key"
+    try:
+        key = path.read_bytes()
+    except OSError:
+        key = secrets.token_bytes(32)
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_bytes(key)
+        except OSError:
+            pass  # a read-only disk: hashes are then comparable within this process only
+    return lambda text: blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=key[:64]).hexdigest()

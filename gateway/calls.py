@@ -1,0 +1,119 @@
+"""Asked > Call, and what is done to an answer on its way out."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.decide import Route, Rung
+from gateway.story import AttemptStory, Story
+from gateway.validators.base import Ask, Tool, Validator
+from wire.types import Call, Chunk, Constraint
+
+FORWARDED = ("traceparent", "tracestate", "openai-beta")
+"""Request headers that go on with a request that Weir changed; an unchanged request keeps all but credentials and ours."""
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+def small(route: Route, rung: Rung) -> bool:
+    """Is `rung` one that must prove its answers on this route? All but the top; and a ladder's only rung, when it is in the house."""
+    return rung.name != route.top.name or (len(route.ladder) == 1 and not rung.cloud)
+
+
+def constraint_for(story: Story, rung: Rung) -> Constraint | None:
+    """The caller's own constraint; else the route's, which is for small rungs only: a large one reads the prompt as it was written."""
+    if story.asked.constraint is not None or story.route is None or story.straight:
+        return story.asked.constraint
+    return story.route.constraint if small(story.route, rung) else None
+
+
+def may_hold(story: Story, attempt: AttemptStory) -> bool:
+    """Is this attempt's answer held until it was checked? Then nobody wants it piece by piece."""
+    if story.straight:
+        return False
+    return attempt.index < len(story.plan.rungs) - 1 or story.plan.strict
+
+
+def validators_for(story: Story, rung: Rung) -> Sequence[Validator]:
+    """All of the route's checks for a small rung, the hard ones for the top."""
+    if story.route is None or story.straight:
+        return ()
+    if small(story.route, rung):
+        return story.route.validators
+    return [validator for validator in story.route.validators if not getattr(validator, "soft", False)]
+
+
+def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
+    asked, query = story.asked, story.asked.query
+    headers = query.headers
+    if not story.verbatim:
+        headers = {name: headers[name] for name in FORWARDED if name in headers}
+    return Call(
+        body=asked.body,
+        seconds=seconds,
+        constraint=constraint_for(story, rung),
+        live=asked.wants.stream and not held,
+        logprobs=asked.wants.logprobs,
+        text=query.text,
+        model=query.model,
+        raw=asked.raw if story.verbatim else b"",
+        request_id=story.id,
+        headers={name: value for name, value in headers.items() if not name.startswith("x-weir-")},
+    )
+
+
+def ask_of(story: Story, rung: Rung) -> Ask:
+    """What this rung's answer is judged against. The threshold is the route's for this rung: none for the top, whose answers
+    are not held for being unsure."""
+    body = story.asked.body
+    return Ask(
+        constraint=constraint_for(story, rung),
+        tools=_tools(body),
+        tool_choice=body.get("tool_choice"),
+        threshold=rung.threshold,
+        calibrated=rung.calibrated,
+    )
+
+
+def _tools(body: Mapping[str, Any]) -> dict[str, Tool]:
+    tools: dict[str, Tool] = {}
+    for tool in body.get("tools") or ():
+        function = tool.get("function")
+        if isinstance(function, Mapping) and "name" in function:
+            tools[function["name"]] = Tool(function.get("parameters"), bool(function.get("strict")))
+    return tools
+
+
+def rendered(story: Story, attempt: AttemptStory, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """`chunks`, or the route's `render` of them where the route imposed the constraint that they answer to."""
+    route = story.route
+    if route is None or route.render is None or story.asked.constraint or not constraint_for(story, attempt.rung):
+        return chunks
+    out: list[Chunk] = []
+    for draft in attempt.gate.fold.drafts():
+        text = render(route.render, draft.text) if draft.text else draft.text
+        out.append(Chunk(choice=draft.choice, delta={"role": "assistant", "content": text}, finish=draft.finish))
+    usage = attempt.gate.fold.usage
+    return [*out, Chunk(usage=usage)] if usage is not None else out
+
+
+def render(template: str, text: str) -> str:
+    """`template` with each `{name}` or `{a/b}` replaced by that value of the JSON document `text`; strings without quotes. `{}` is not a
+    placeholder. Text that is no JSON object is given back as it is."""
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    if not isinstance(document, dict):
+        return text
+
+    def value(found: re.Match[str]) -> str:
+        here: Any = document
+        for key in found[1].strip("/").split("/"):
+            if not isinstance(here, dict) or key not in here:
+                return ""
+            here = here[key]
+        return here if isinstance(here, str) else orjson.dumps(here).decode()
+
+    return _PLACEHOLDER.sub(value, template)

@@ -1,0 +1,85 @@
+"""Which route, which mode, which rungs: everything that is settled before anything is asked.
+
+In this order, the first that applies: a backend asked for by its own model name; bypass (switch or header); a pinned route; an open tool
+loop; the router. A router that raises or is late sends the request the default way, counted.
+"""
+
+import asyncio
+
+import msgspec
+
+from gateway.decide import Decision, Route, decide
+from gateway.escalate import Plan, plan
+from gateway.setup import Live, Target
+from gateway.story import Story
+from wire.errors import NotFound
+from wire.types import Scores
+
+BYPASS_HEADER = "x-weir-bypass"
+OFF = frozenset({"", "0", "false", "off", "no"})
+
+
+async def choose(live: Live, story: Story) -> None:
+    """Fills in the story's decision, route, mode and plan. Raises NotFound for an unknown model."""
+    setup, query = story.setup, story.asked.query
+    target = setup.target(query.model)
+    if target is None:
+        known = ", ".join([*setup.models, *(f"route/{name}" for name in setup.routes)])
+        raise NotFound(
+            f"the model '{query.model}' does not exist; there are: {known}", param="model", code="model_not_found"
+        )
+    if target.use == "backend":
+        _straight(story, Decision("", "straight"), target, target.name)
+        return
+    if live.bypass.all or query.headers.get(BYPASS_HEADER, "").lower() not in OFF:
+        route = setup.routes[target.name or setup.default]
+        _straight(story, Decision(route.name, "bypass"), target, target.through or route.top.name)
+        return
+    first = ""
+    if target.use == "route":
+        decision = Decision(target.name, "pinned")
+    elif query.tool_loop and (known_loop := live.sessions.recall(query.session)) and known_loop[0] in setup.routes:
+        decision, first = Decision(known_loop[0], "tool_loop"), known_loop[1]
+    else:
+        decision = await _route(story)
+    route = setup.routes[decision.route]
+    story.route, story.mode, story.decision = route, route.mode, decision
+    if decision.route in live.bypass.routes:
+        _straight(story, Decision(route.name, "bypass", decision.score), target, target.through or route.top.name)
+    elif route.mode == "observe":
+        story.would = route.top.name if decision.direct else route.ladder[0].name
+        _straight(story, decision, target, target.through or route.top.name)
+    else:
+        _climbing(story, route, decision, first)
+
+
+async def _route(story: Story) -> Decision:
+    setup = story.setup
+    started = setup.clock()
+    try:
+        async with asyncio.timeout(setup.settings.router.deadline):
+            story.scores = await setup.router.score(story.asked.query)
+    except TimeoutError:
+        story.scores = Scores({}, source="timeout")
+        return Decision(setup.default, "router_timeout")
+    except Exception as exc:
+        story.scores = Scores({}, source=f"error: {type(exc).__name__}")
+        return Decision(setup.default, "router_error")
+    finally:
+        story.router_seconds = setup.clock() - started
+    return decide(story.scores, setup.routes, setup.default)
+
+
+def _climbing(story: Story, route: Route, decision: Decision, first: str) -> None:
+    story.plan = plan(route, decision, reserve=story.setup.settings.server.reserve, first=first)
+    if story.asked.constraint is None:
+        story.plan = msgspec.structs.replace(story.plan, strict=False)  # there is no schema to be strict about
+
+
+def _straight(story: Story, decision: Decision, target: Target, backend: str) -> None:
+    """One rung, no check. Unchanged, byte for byte, when that backend knows the model under the name that the caller used."""
+    story.decision = decision
+    story.straight = True
+    story.mode = story.mode or "straight"
+    story.verbatim = bool(target.through) and backend == target.through and bool(story.asked.raw)
+    story.plan = Plan(rungs=(story.setup.rungs[backend],))

@@ -1,0 +1,88 @@
+"""How sure an answer is, and how sure it must be. Pure.
+
+A router scores and a model guesses; what is accepted comes from a promised risk. The calibration file of a route's rung holds the
+risk-coverage curve measured on held-out data: for every threshold on the calibrated probability, the share of requests that
+would be accepted and the share of those that would be wrong. `accept: {risk: 0.01}` picks the smallest threshold whose error
+stays at or below that risk; a stricter promise than the curve can keep has no threshold at all, and then nothing is sure.
+
+Log-probabilities of a language model are not used yet: vLLM reports them after the grammar mask, where forced tokens count as
+certain, so a naive mean is worthless (research on value-token confidence is the next step). Until then a language model's answer has
+no probability here: unknown, not confident.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from wire.types import Draft
+
+
+class CalibrationError(ValueError):
+    """The calibration file cannot be used. The message says why."""
+
+
+class Point(Struct, frozen=True):
+    """One point of the risk-coverage curve."""
+
+    threshold: float
+    coverage: float
+    """Share of requests whose probability reaches the threshold."""
+    error: float
+    """Share of wrong answers among those, as bounded by the method that the file names."""
+
+
+class Calibration(Struct, frozen=True):
+    model_digest: str
+    digest: str
+    size: int
+    """Number of labelled requests behind the curve."""
+    method: str
+    curve: Sequence[Point]
+    """Ascending thresholds."""
+
+    def threshold(self, risk: float) -> float | None:
+        """The smallest threshold from which on every point of the curve keeps `risk`; None when none does.
+
+        From which on: the curve is walked from the surest end, so that one lucky low threshold does not count
+        (fixed-sequence testing, Angelopoulos et al., Learn then Test, arXiv 2110.01052).
+        """
+        found: float | None = None
+        for point in reversed(self.curve):
+            if point.error > risk:
+                break
+            found = point.threshold
+        return found
+
+    def at(self, threshold: float) -> Point | None:
+        """The curve's point at `threshold` (the nearest one below or at it); None outside of the curve."""
+        below = [point for point in self.curve if point.threshold <= threshold]
+        return below[-1] if below else None
+
+
+def calibration(table: Mapping[str, Any], digest: str) -> Calibration:
+    """Read a calibration file's content. Raises CalibrationError."""
+    if table.get("version") != 1:
+        raise CalibrationError(f"calibration version {table.get('version')!r}; this Weir reads version 1")
+    try:
+        curve = [
+            Point(float(p["threshold"]), float(p["coverage"]), float(p.get("error_upper", p["error"])))
+            for p in table["curve"]
+        ]
+        found = Calibration(
+            model_digest=str(table["model_digest"]),
+            digest=digest,
+            size=int(table["n"]),
+            method=str(table.get("method", "")),
+            curve=tuple(sorted(curve, key=lambda p: p.threshold)),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise CalibrationError(f"not a calibration file: {exc!r}") from exc
+    if not found.curve:
+        raise CalibrationError("the curve is empty")
+    return found
+
+
+def probability(draft: Draft) -> float | None:
+    """How likely `draft` is right, in [0, 1]; None when nobody knows."""
+    return draft.probability

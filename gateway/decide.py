@@ -1,0 +1,89 @@
+"""Scores > Decision. Pure: the same scores give the same decision, today, in a test and in a replay."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from gateway.validators.base import Validator
+from wire.types import Constraint, Scores
+
+
+class Rung(Struct, frozen=True):
+    """What a decision needs to know of a backend."""
+
+    name: str
+    cloud: bool = False
+    missing: str = ""
+    """The variable to set before this rung can be asked; "" when it can."""
+    timeout: float = 30.0
+    """Seconds to the end of an answer, before commit."""
+    paid: bool = False
+    threshold: float | None = None
+    """What the route's promised risk demands of this rung; None when nothing was calibrated."""
+    calibrated: str = ""
+    digest: str = ""
+    """What identifies the model behind it."""
+
+
+class Route(Struct, frozen=True):
+    """A class of requests and how they are answered."""
+
+    name: str
+    ladder: Sequence[Rung]
+    """Smallest first; the last is the top rung."""
+    mode: str = "observe"
+    min_score: float = 0.5
+    constraint: Constraint | None = None
+    """Imposed on every rung but the top one."""
+    render: str | None = None
+    validators: Sequence[Validator] = ()
+    risk: float | None = None
+    strict: bool = False
+    deliver_unproven: bool = False
+    egress: str = "any"
+    max_usd: float | None = None
+    max_attempts: int = 6
+    seconds: float = 60.0
+
+    @property
+    def top(self) -> Rung:
+        return self.ladder[-1]
+
+
+class Decision(Struct, frozen=True):
+    route: str
+    reason: str
+    """matched, default, below_min_score, out_of_scope, router_error, router_timeout, pinned, tool_loop, bypass, straight."""
+    score: float | None = None
+    direct: bool = False
+    """Straight to the top rung."""
+
+
+REASONS = (
+    "matched", "default", "below_min_score", "out_of_scope", "router_error", "router_timeout", "pinned", "tool_loop",
+    "bypass", "straight", "observe",
+)  # fmt: skip
+"""The closed list, also the values of the metric label."""
+
+OUT_OF_SCOPE = 0.5
+"""A router that thinks a request more likely out of scope than in it sends it to the top."""
+
+
+def decide(scores: Scores, routes: Mapping[str, Route], default: str) -> Decision:
+    """The best scored route if it reaches its own `min_score`, else the default route.
+
+    Out of scope is an answer: such a request goes straight to the top of the default route. Ties go to the route that stands
+    first in the configuration.
+    """
+    best, score = "", -1.0
+    for name in routes:
+        value = scores.by_route.get(name)
+        if value is not None and value > score:
+            best, score = name, value
+    if best and score >= routes[best].min_score:
+        return Decision(best, "matched", score)
+    if scores.out_of_scope is not None and scores.out_of_scope > OUT_OF_SCOPE:
+        return Decision(default, "out_of_scope", score if best else None, direct=True)
+    if best:
+        return Decision(default, "below_min_score", score)
+    return Decision(default, "default")

@@ -1,0 +1,143 @@
+"""The Record: what happened to one request. The contract with everything that comes after.
+
+Folded once, before the last byte goes out; metrics, log, `weir why`, replay, the page and the conversion loop read this frozen
+value and nothing else. It holds no prompt and no answer: hashes, lengths, scores, verdicts, seconds, money.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from wire.types import Tokens
+
+VERSION = 1
+
+Outcome = Literal["accepted", "escalated", "direct", "degraded", "straight", "refused", "failed", "cancelled"]
+"""accepted: from a small rung after passing; escalated: a small rung was asked and a higher one answered; direct: the router
+sent it to the top; degraded: delivered unproven; straight: bypass, observe or a backend asked for by name; refused: no rung
+gave an answer that may be delivered; failed: an error of ours or of the last rung; cancelled: the caller left."""
+
+
+class VerdictRecord(Struct, frozen=True, omit_defaults=True):
+    validator: str
+    opinion: str
+    """pass, fail or undecided."""
+    reason: str = ""
+    detail: str = ""
+    """For people. Names fields and limits, never values out of the answer."""
+
+
+class AttemptRecord(Struct, frozen=True, omit_defaults=True):
+    number: int
+    rung: str
+    outcome: Literal["delivered", "rejected", "error", "stopped"]
+    reason: str = ""
+    """One of wire.errors.Reason when it was rejected or failed."""
+    error: str = ""
+    model: str = ""
+    """What answered: model name or digest."""
+    verdicts: Sequence[VerdictRecord] = ()
+    probability: float | None = None
+    threshold: float | None = None
+    tier: str = ""
+    simulated: bool = False
+    start: float = 0.0
+    """Seconds after the request's start."""
+    seconds: float = 0.0
+    first_seconds: float | None = None
+    """Seconds to this attempt's first chunk."""
+    tokens: Tokens = Tokens()
+    cost: float = 0.0
+    finish: str = ""
+
+
+class Facts(Struct, frozen=True, omit_defaults=True):
+    """The Query without its text: what rules can be replayed on."""
+
+    model: str
+    text_hash: str = ""
+    """Keyed hash (the key stays in the state directory): equal texts can be seen, texts cannot be guessed."""
+    signature: str = ""
+    system: str = ""
+    tools: str = ""
+    tool_names: Sequence[str] = ()
+    schema: str = ""
+    schema_name: str = ""
+    turns: int = 1
+    chars: int = 0
+    text_chars: int = 0
+    modality: Sequence[str] = ("text",)
+    tool_loop: bool = False
+    session: str = ""
+    stream: bool = False
+
+
+class Seconds(Struct, frozen=True, omit_defaults=True):
+    """Where the time went. total = from the request's start to the last byte handed to the server."""
+
+    total: float = 0.0
+    router: float = 0.0
+    upstream: float = 0.0
+    check: float = 0.0
+    first_byte: float | None = None
+
+
+class Record(Struct, frozen=True, omit_defaults=True):
+    id: str
+    time: float
+    """Unix seconds at the request's start."""
+    outcome: Outcome
+    route: str
+    mode: str
+    reason: str
+    """Why this route: matched, default, out_of_scope, below_min_score, router_error, router_timeout, pinned, bypass, ..."""
+    facts: Facts
+    version: int = VERSION
+    dialect: str = "chat"
+    tenant: str = ""
+    direct: bool = False
+    score: float | None = None
+    scores: Mapping[str, float] = {}
+    out_of_scope: float | None = None
+    router: str = ""
+    attempts: Sequence[AttemptRecord] = ()
+    served: str = ""
+    """The rung whose answer went out; "" when none did."""
+    escalation: str = ""
+    """Why the last rejected attempt was rejected; "" when none was."""
+    status: int = 200
+    error: str = ""
+    """The error's code, when the caller got an error."""
+    finish: str = ""
+    answer_chars: int = 0
+    tool_calls: int = 0
+    late_verdict: str = ""
+    """A check that failed after the first byte had gone out."""
+    would: str = ""
+    """In observe: the rung that this route would have asked first."""
+    top: str = ""
+    seconds: Seconds = Seconds()
+    tokens: Tokens = Tokens()
+    cost: float = 0.0
+    counterfactual_cost: float = 0.0
+    """The delivered answer's token counts at the top rung's price, USD."""
+    config: str = ""
+    router_hash: str = ""
+    calibration: str = ""
+    weir: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    """One JSON line, without the newline. ASCII line separators in values are escaped by JSON itself."""
+    return _encoder.encode(record)
+
+
+def decode(line: bytes) -> Record:
+    """Raises msgspec.DecodeError or ValidationError for a line that is no Record."""
+    return _decoder.decode(line)

@@ -1,0 +1,215 @@
+"""Records on disk and the last ones in memory. Full or broken means a counted drop, never a wait and never an error.
+
+One file of JSON lines, `records.jsonl` (0600) in the state directory, rotated by size. What comes after reads whole lines and
+skips what is no Record, so that a line torn by a crash or a full disk costs itself only. Writing is `gateway.backlog`'s thread.
+Not synced to the disk line by line: a crash of the machine may lose the last seconds, a crash of the process 0.1 s.
+"""
+
+import contextlib
+import os
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from gateway.backlog import Backlog
+from gateway.record import Record, decode, encode
+
+FILE = "records.jsonl"
+QUIET = 60.0
+"""Seconds between two lines of log about the same trouble."""
+
+
+class Warn(Protocol):
+    """`gateway.log.Log.event`, or anything like it. Called from the writer's thread."""
+
+    def __call__(self, name: str, /, *, level: str, error: str, dropped: int) -> None: ...
+
+
+class Recorder:
+    """Keeps Records.
+
+    folder: where `records.jsonl` stands; made when missing. queue: most Records that wait to be written. max_bytes, files: a
+    file that would grow past max_bytes becomes `records.jsonl.1`, and so on; `files` are kept in all. memory: Records kept
+    for `find` and `recent`. on_drop(n): n Records will not be on disk (from either thread). warn: one call a minute at most.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        queue: int = 4096,
+        max_bytes: int = 64 * 2**20,
+        files: int = 8,
+        memory: int = 1000,
+        on_drop: Callable[[int], None] | None = None,
+        warn: Warn | None = None,
+    ) -> None:
+        self._file = RotatingFile(folder / FILE, max_bytes=max_bytes, files=files)
+        self._backlog: Backlog[Record] = Backlog(self._write, limit=queue, name="weir-recorder")
+        self._memory = memory
+        self._ring: OrderedDict[str, Record] = OrderedDict()
+        self._refused = 0
+        self._unwritten = 0
+        self._on_drop = on_drop
+        self._warn = warn
+        self._warned = float("-inf")
+
+    @property
+    def dropped(self) -> int:
+        """Records that are not on disk and will not be: queue full, disk full, folder gone, closed."""
+        return self._refused + self._unwritten
+
+    def record(self, record: Record) -> None:
+        """Keep one Record. Returns at once and raises nothing, whatever happens."""
+        try:
+            if self._memory:
+                self._ring[record.id] = record
+                self._ring.move_to_end(record.id)
+                if len(self._ring) > self._memory:
+                    self._ring.popitem(last=False)
+            if not self._backlog.put(record):
+                self._refused += 1
+                self._dropped(1)
+        except Exception:  # a Record is never worth a request
+            self._refused += 1
+
+    def find(self, id: str) -> Record | None:
+        """The Record of request `id`, while it is among the last `memory` ones."""
+        return self._ring.get(id)
+
+    def recent(self, n: int = 50) -> list[Record]:
+        """The last `n` Records, newest first."""
+        return list(islice(reversed(self._ring.values()), max(0, n)))
+
+    def start(self) -> None:
+        """Start writing. What was recorded before waits in the queue. Called once, by the lifespan."""
+        self._backlog.start()
+
+    async def close(self, seconds: float = 5.0) -> None:
+        """Write what waits, for at most `seconds`; what is left then counts as dropped. Later Records are dropped."""
+        left = await self._backlog.close(seconds)
+        if left:
+            self._refused += left
+            self._dropped(left)
+
+    @contextlib.asynccontextmanager
+    async def run(self, seconds: float = 5.0) -> AsyncGenerator["Recorder", None]:
+        """`start` and `close` as one block."""
+        self.start()
+        try:
+            yield self
+        finally:
+            await self.close(seconds)
+
+    def _dropped(self, count: int) -> None:
+        if self._on_drop is not None:
+            self._on_drop(count)
+
+    def _write(self, batch: list[Record]) -> None:
+        """In the thread. A Record that cannot be encoded costs itself only."""
+        lines: list[bytes] = []
+        trouble = ""
+        for record in batch:
+            try:
+                lines.append(encode(record) + b"\n")
+            except Exception as exc:  # foreign values in a Record: its type only, the message could quote them
+                trouble = type(exc).__name__
+        lost = len(batch) - len(lines)
+        if lines:
+            try:
+                self._file.append(b"".join(lines))
+            except OSError as exc:
+                trouble = f"{type(exc).__name__}: {exc.strerror or ''} ({self._file.path})"
+                lost += len(lines)
+        if lost:
+            self._unwritten += lost
+            self._dropped(lost)
+            self._complain(trouble)
+
+    def _complain(self, trouble: str) -> None:
+        now = time.monotonic()
+        if self._warn is not None and now - self._warned >= QUIET:
+            self._warned = now
+            self._warn("records_not_written", level="warning", error=trouble, dropped=self.dropped)
+
+
+class RotatingFile:
+    """Appends whole lines to `path`, 0600, and rotates by size. Opens on first use, and anew after any failure."""
+
+    def __init__(self, path: Path, *, max_bytes: int, files: int) -> None:
+        self.path = path
+        self._max = max_bytes
+        self._files = max(1, files)
+        self._fd = -1
+
+    def append(self, data: bytes) -> None:
+        """Write `data` (whole lines). Raises OSError; then part of it may stand there, and the next append starts a new line."""
+        try:
+            size = self._open()
+            if size and size + len(data) > self._max:
+                self._rotate()
+                size = self._open()
+            # A crash or a full disk may have torn the last line: it keeps its own line and spoils no other.
+            if size and os.pread(self._fd, 1, size - 1) != b"\n":
+                data = b"\n" + data
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> int:
+        """The open file's size in bytes. Opens it when it is not, or when somebody moved or removed it."""
+        if self._fd >= 0:
+            mine = os.fstat(self._fd)
+            try:
+                there = os.stat(self.path)
+                if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                    return mine.st_size
+            except FileNotFoundError:
+                pass
+            self.close()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.fchmod(self._fd, 0o600)
+        return os.fstat(self._fd).st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        if self._files == 1:
+            self.path.unlink()
+            return
+        for older in range(self._files - 1, 0, -1):
+            newer = _numbered(self.path, older - 1)
+            with contextlib.suppress(FileNotFoundError):
+                newer.replace(_numbered(self.path, older))
+
+
+def stored(folder: Path) -> Iterator[Record]:
+    """Every Record on disk under `folder`, oldest first. Lines that are no Record (torn, of another version) are skipped.
+
+    A file that is rotated away while it is read is read to its end all the same; one that vanishes before is left out.
+    """
+    path = folder / FILE
+    numbers = sorted((int(p.suffix[1:]) for p in folder.glob(f"{FILE}.*") if p.suffix[1:].isdigit()), reverse=True)
+    for number in (*numbers, 0):
+        with contextlib.suppress(FileNotFoundError), _numbered(path, number).open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(msgspec.MsgspecError):
+                    yield decode(line)
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}") if number else path

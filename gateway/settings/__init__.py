@@ -1,0 +1,1 @@
+"""One YAML file, strictly read: every mistake at once, each with its line."""

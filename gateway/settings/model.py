@@ -1,0 +1,193 @@
+"""The shape of `weir.yaml`: frozen, nested, and an unknown key is a mistake. Loading is in `load.py`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from backends.base import BackendConfig
+from routers.base import RouterConfig
+from routers.rules import Match
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""Names become metric labels and header values: lower case, short, closed."""
+
+
+def _shape(value: Any) -> str:
+    """Which branch of a union is meant, so that a mistake is reported for that branch only."""
+    return "several" if isinstance(value, list | tuple) else "text" if isinstance(value, str) else "one"
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+class ValidatorSettings(BaseModel):
+    """One check: its kind and that kind's own keys."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+
+
+Check = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[ValidatorSettings, Tag("one")]
+    | Annotated[ValidatorSettings, Tag("several")],
+    Discriminator(_shape),
+]
+"""A check by its kind alone, or as a table with its own keys."""
+
+
+class Accept(Frozen):
+    """When a small model's answer is taken."""
+
+    risk: float | None = Field(
+        None, gt=0, lt=1, description="promised share of wrong answers among those accepted; needs a calibration file"
+    )
+    calibration: Path | None = Field(None, description="calibration file; default: the one shipped with the specialist")
+    validators: tuple[Check, ...] = Field(
+        ("fits_schema", "finished", "not_refused", "tool_arguments"),
+        description="hard checks in order; `sure_enough` is added after them when `risk` is set",
+    )
+
+
+class RouteBudget(Frozen):
+    usd: float | None = Field(None, gt=0, description="most that one request may cost over all its attempts")
+    attempts: int = Field(6, ge=1, le=16, description="most attempts of one request")
+
+
+class RouteSettings(Frozen):
+    match: (
+        Annotated[Annotated[Match, Tag("one")] | Annotated[tuple[Match, ...], Tag("several")], Discriminator(_shape)]
+        | None
+    ) = Field(None, description="rules; any of several is enough")
+    examples: Annotated[
+        Annotated[tuple[str, ...], Tag("several")] | Annotated[Path, Tag("text")] | Annotated[Path, Tag("one")],
+        Discriminator(_shape),
+    ] = Field((), description="texts that belong here, or a file with one a line (then `load` has read it)")
+    description: str = Field("", description="what belongs here, in a sentence; also embedded")
+    min_score: float = Field(0.5, ge=0, le=1, description="a lower router score sends the request to the default route")
+    schema_: dict[str, Any] | None = Field(None, alias="schema", description="JSON Schema imposed on small models")
+    choice: tuple[str, ...] | None = Field(None, description="labels imposed on small models")
+    regex: str | None = Field(None, description="regular expression imposed on small models")
+    grammar: str | None = Field(None, description="EBNF grammar imposed on small models that can (vllm)")
+    render: str | None = Field(None, description='turns an imposed answer back into text, e.g. "{label}"')
+    ladder: tuple[Name, ...] = Field(min_length=1, description="backends, smallest first; the last is the top rung")
+    accept: Accept = Accept()
+    mode: Literal["observe", "shadow", "canary", "enforce"] = "observe"
+    on_unavailable: Literal["refuse", "deliver"] = Field(
+        "refuse", description="no higher rung can be asked: 503, or deliver the small model's answer as degraded"
+    )
+    strict: bool = Field(False, description="the top rung's answer must fit the schema too: 502 otherwise")
+    egress: Literal["any", "local"] = Field("any", description="local: rungs with `cloud: true` are never asked")
+    budget: RouteBudget = RouteBudget()
+    deadline: float | None = Field(None, gt=0, description="seconds for the whole ladder; default server.deadline")
+
+
+class RouterSettings(Frozen):
+    """`router:`: which router, the default route, and how long it may take."""
+
+    use: SerializeAsAny[RouterConfig]
+    default: Name
+    deadline: float = Field(0.25, gt=0, description="seconds; a later router is ignored and counted")
+
+
+class ModelSettings(Frozen):
+    """What a requested model name means. Written as a word alone, it is `use`."""
+
+    use: str = Field("routed", description="routed, route/NAME or backend/NAME")
+    through: Name | None = Field(
+        None,
+        description="backend that knows this model under its own name: it gets the request unchanged in `observe` and bypass",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, str) else value
+
+    @field_validator("use")
+    @classmethod
+    def _form(cls, value: str) -> str:
+        if value != "routed" and not value.startswith(("route/", "backend/")):
+            raise ValueError("must be routed, route/NAME or backend/NAME")
+        return value
+
+
+class RateSettings(Frozen):
+    per_minute: float = Field(gt=0)
+    burst: int = Field(20, ge=1)
+
+
+class KeySettings(Frozen):
+    name: Name
+    hash: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="from `weir key`; the key itself is never stored")
+    rate: RateSettings | None = None
+    admin: bool = Field(False, description="may read Records and see every tenant")
+
+
+class Access(Frozen):
+    """Who may ask. The bare word `open` is `{open: true}`."""
+
+    open: bool = Field(False, description="anybody who reaches the port may ask, whatever the address it binds")
+    keys: tuple[KeySettings, ...] = Field((), description="callers by name; with any, a request without a key gets 401")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value != "open":
+                raise ValueError("must be the word `open`, or a table with `keys:`")
+            return {"open": True}
+        return value
+
+
+class Limits(Frozen):
+    body_bytes: int = Field(10 * 2**20, ge=1024)
+    in_flight: int = Field(1024, ge=1, description="more requests at once get 503 overloaded")
+    schema_bytes: int = Field(256 * 1024, ge=256)
+    schema_depth: int = Field(64, ge=4)
+
+
+class Telemetry(Frozen):
+    log: Literal["json", "off"] = "json"
+    records: int = Field(1000, ge=0, description="Records kept in memory for `weir why` and the page")
+
+
+class Server(Frozen):
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    state_dir: Path = Path("var")
+    deadline: float = Field(60.0, gt=0, description="seconds for the whole ladder, until the first byte")
+    idle: float = Field(30.0, gt=0, description="seconds without a chunk after the first byte")
+    reserve: float = Field(0.5, ge=0, le=0.9, description="share of what is left that a rung leaves to those above it")
+    keepalive_after: float | None = Field(
+        None, gt=0, description="seconds until a held stream gets its 200 and comments"
+    )
+    drain: float = Field(20.0, ge=0, description="seconds that requests in flight get after SIGTERM")
+    watch: float = Field(1.0, gt=0, description="seconds between looks at the configuration file")
+
+
+class Settings(Frozen):
+    backends: dict[Name, SerializeAsAny[BackendConfig]]
+    router: RouterSettings
+    routes: dict[Name, RouteSettings]
+    models: dict[str, ModelSettings] = {}
+    access: Access = Access()
+    limits: Limits = Limits()
+    capture: Literal["metadata"] = "metadata"
+    telemetry: Telemetry = Telemetry()
+    server: Server = Server()

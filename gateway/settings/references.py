@@ -1,0 +1,187 @@
+"""What only the whole shows: names that lead nowhere, keys that contradict each other. Pure: Settings in, findings out."""
+
+from collections.abc import Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from string import Formatter
+from typing import Any
+
+from msgspec import Struct
+
+from backends.base import PriceConfig
+from gateway.settings.mistakes import Severity, Where, did_you_mean
+from gateway.settings.model import RouteSettings, Settings
+
+CONSTRAINTS = ("schema", "choice", "regex", "grammar")
+LATER = ("shadow", "canary")
+"""Modes that have a name and nothing else yet."""
+
+
+class Finding(Struct, frozen=True):
+    where: Where
+    message: str
+    severity: Severity = "error"
+    depends: tuple[Where, ...] = ()
+    """Other places without which this finding says nothing: it is dropped when one of them could not be read."""
+
+
+def check(
+    settings: Settings,
+    *,
+    backends: Collection[str] | None = None,
+    routes: Collection[str] | None = None,
+    missing: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """All findings. `backends`, `routes`: names that are written down, also those whose tables could not be read.
+    `missing`: backend > the variable that must be set before it can be asked.
+    """
+    known_backends = tuple(settings.backends if backends is None else backends)
+    known_routes = tuple(settings.routes if routes is None else routes)
+    return [
+        *_router(settings, known_routes),
+        *(f for name, route in settings.routes.items() for f in _route(name, route, settings, known_backends)),
+        *_models(settings, known_backends, known_routes),
+        *_access(settings),
+        *_backends(settings, missing or {}),
+    ]
+
+
+def _router(settings: Settings, routes: Collection[str]) -> Iterator[Finding]:
+    if not routes:
+        yield Finding(("routes",), "there is no route: write at least the default one")
+    elif settings.router.default not in routes:
+        yield _nothing(("router", "default"), "route", settings.router.default, routes, "routes")
+
+
+def _route(name: str, route: RouteSettings, settings: Settings, backends: Collection[str]) -> Iterator[Finding]:
+    here: Where = ("routes", name)
+    yield from _ladder((*here, "ladder"), route, settings, backends)
+    if route.mode in LATER:
+        yield Finding((*here, "mode"), f"the mode `{route.mode}` does not exist yet: use observe or enforce")
+    if route.accept.risk is not None and len(route.ladder) == 1:
+        yield Finding(
+            (*here, "accept", "risk"),
+            "a ladder of one has nobody above to ask, so no risk can be promised: add a rung or take `risk` away",
+            depends=((*here, "ladder"),),
+        )
+    if route.accept.calibration is not None and route.accept.risk is None:
+        yield Finding((*here, "accept", "calibration"), "is not used without `risk`", "warning")
+    yield from _constraint(here, route)
+
+
+def _ladder(here: Where, route: RouteSettings, settings: Settings, backends: Collection[str]) -> Iterator[Finding]:
+    for index, rung in enumerate(route.ladder):
+        if rung not in backends:
+            yield _nothing((*here, index), "backend", rung, backends, "backends")
+        elif rung in route.ladder[:index]:
+            yield Finding((*here, index), f"{rung!r} is already on this ladder: the same rung is asked once")
+    if route.egress == "local" and all(rung in settings.backends for rung in route.ladder):
+        cloud = [settings.backends[rung].cloud for rung in route.ladder]
+        if all(cloud):
+            yield Finding(here, "every rung is `cloud: true` and `egress: local` forbids them: nobody can answer")
+        elif cloud[-1]:
+            message = f"`egress: local` forbids the top rung {route.ladder[-1]!r} (`cloud: true`): it is never asked"
+            yield Finding(here, message, "warning")
+
+
+def _constraint(here: Where, route: RouteSettings) -> Iterator[Finding]:
+    given = [key for key in CONSTRAINTS if _imposed(route, key) is not None]
+    if len(given) > 1:
+        yield Finding((*here, given[1]), f"only one of {', '.join(given)} can be imposed on an answer")
+    if route.render is None:
+        return
+    where = (*here, "render")
+    if not given:
+        message = f"there is nothing to render: it needs one of {', '.join(CONSTRAINTS)}"
+        yield Finding(where, message, depends=tuple((*here, key) for key in CONSTRAINTS))
+        return
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(route.render) if field is not None]
+    except ValueError as exc:
+        yield Finding(where, f'is no template like "{{label}}": {exc}')
+        return
+    if not fields:
+        yield Finding(where, 'names no field, so every answer would read the same: "{label}"', "warning")
+
+
+def _imposed(route: RouteSettings, key: str) -> Any:
+    return route.schema_ if key == "schema" else getattr(route, key)
+
+
+def _models(settings: Settings, backends: Collection[str], routes: Collection[str]) -> Iterator[Finding]:
+    if not settings.models:
+        yield Finding(("models",), "no model name is known: every request gets 404 model_not_found", "warning")
+    globs: list[str] = []
+    for pattern, model in settings.models.items():
+        here: Where = ("models", pattern)
+        group, _, name = model.use.partition("/")
+        if group == "route" and name not in routes:
+            yield _nothing((*here, "use"), "route", name, routes, "routes")
+        if group == "backend" and name not in backends:
+            yield _nothing((*here, "use"), "backend", name, backends, "backends")
+        if model.through is not None and model.through not in backends:
+            yield _nothing((*here, "through"), "backend", model.through, backends, "backends")
+        if not is_glob(pattern):
+            continue
+        earlier = next((glob for glob in globs if covers(glob, pattern)), None)
+        if earlier is not None:
+            message = f"never matches: {earlier!r} stands before it and takes every such name"
+            yield Finding(here, message, "warning")
+        globs.append(pattern)
+
+
+def is_glob(pattern: str) -> bool:
+    return any(sign in pattern for sign in "*?[")
+
+
+def covers(glob: str, other: str) -> bool:
+    """Every name that `other` matches, `glob` matches too. False where that cannot be told (`[...]`)."""
+    if "[" in other:
+        return glob == other
+    # A star stands for no character, one, or several; characters that no pattern names stand for "any".
+    samples = (other.replace("?", "\0").replace("*", stars) for stars in ("", "\1", "\1\2\1"))
+    return all(fnmatchcase(sample, glob) for sample in samples)
+
+
+def _access(settings: Settings) -> Iterator[Finding]:
+    access, host = settings.access, settings.server.host
+    if not is_loopback(host) and not access.open and not access.keys:
+        message = "others can reach this address: give `access:` keys (`weir key NAME`) or say `access: open`"
+        yield Finding(("server", "host"), message, depends=(("access", "keys"), ("access", "open")))
+    if access.open and access.keys:
+        yield Finding(("access", "open"), "with `open`, a request without a key is answered all the same", "warning")
+    for attribute, what in (("name", "the name"), ("hash", "the hash")):
+        seen: dict[str, int] = {}
+        for index, key in enumerate(access.keys):
+            first = seen.setdefault(getattr(key, attribute), index)
+            if first != index:
+                message = f"{what} is already that of key {first} ({access.keys[first].name!r})"
+                yield Finding(("access", "keys", index, attribute), message)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _backends(settings: Settings, missing: Mapping[str, str]) -> Iterator[Finding]:
+    used = {rung for route in settings.routes.values() for rung in route.ladder}
+    used |= {model.use.removeprefix("backend/") for model in settings.models.values()}
+    used |= {model.through for model in settings.models.values() if model.through}
+    for name, backend in settings.backends.items():
+        here: Where = ("backends", name)
+        if missing.get(name):
+            yield Finding(here, f"{name} is unavailable until {missing[name]} is set", "warning")
+        if backend.cloud and backend.price.price() == PriceConfig().price():
+            yield Finding(here, "no `price:`, so every cost of this cloud backend will read 0", "warning")
+        if backend.kind == "scripted":
+            message = "plays a script: its answers are no model's; for demos and tests only"
+            yield Finding((*here, "kind"), message, "warning")
+        if name not in used:
+            yield Finding(here, "is on no ladder and no model name leads to it", "warning")
+
+
+def _nothing(where: Where, what: str, name: str, known: Collection[str], table: str) -> Finding:
+    return Finding(where, f"no {what} named {name!r}{did_you_mean(name, known)}", depends=((table,),))

@@ -1,0 +1,103 @@
+"""Everything one request needs, frozen. A reload builds a new Setup and swaps one reference; requests in flight keep theirs."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from msgspec import Struct
+
+from backends.base import Backend
+from gateway.access.keys import Keys
+from gateway.decide import Route, Rung
+from gateway.record import Record
+from gateway.settings.bypass import Bypass
+from gateway.settings.model import Settings
+from routers.base import Router
+from wire.types import Price
+
+Observer = Callable[[Record], None]
+
+
+class Target(Struct, frozen=True):
+    """What a requested model name means."""
+
+    use: Literal["routed", "route", "backend"]
+    name: str = ""
+    """The route's or the backend's."""
+    through: str = ""
+    """The backend that knows this model under its own name; "" when there is none."""
+
+
+class Setup(Struct, frozen=True):
+    settings: Settings
+    digest: str
+    """Of the configuration."""
+    router: Router
+    router_digest: str
+    routes: Mapping[str, Route]
+    default: str
+    backends: Mapping[str, Backend]
+    rungs: Mapping[str, Rung]
+    """Every backend as a rung, without a route's threshold."""
+    prices: Mapping[str, Price]
+    models: Mapping[str, Target]
+    """Exact names and globs, as configured."""
+    keys: Keys
+    clock: Callable[[], float]
+    """Monotonic seconds."""
+    now: Callable[[], float]
+    """Unix seconds."""
+    text_hash: Callable[[str], str]
+    """Keyed hash of a prompt, for the Record."""
+    version: str
+    warnings: Sequence[str] = ()
+
+    def target(self, model: str) -> Target | None:
+        """Exact name first, then the globs in the order of the configuration; `route/NAME` pins a route. None: unknown."""
+        found = self.models.get(model)
+        if found is not None:
+            return found
+        if model.startswith("route/") and model[6:] in self.routes:
+            return Target("route", model[6:])
+        for pattern, target in self.models.items():
+            if fnmatchcase(model, pattern):
+                return target
+        return None
+
+
+class Sessions:
+    """session > (route, rung) that last answered with a tool call. Bounded: the oldest is forgotten."""
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._size = size
+        self._known: OrderedDict[str, tuple[str, str]] = OrderedDict()
+
+    def remember(self, session: str, route: str, rung: str) -> None:
+        self._known[session] = (route, rung)
+        self._known.move_to_end(session)
+        if len(self._known) > self._size:
+            self._known.popitem(last=False)
+
+    def recall(self, session: str) -> tuple[str, str] | None:
+        return self._known.get(session)
+
+
+class Live:
+    """What outlives a reload: the current Setup, the bypass switch, open tool loops, requests in flight."""
+
+    def __init__(self, setup: Setup, observers: Sequence[Observer]) -> None:
+        self.setup = setup
+        self.observers = observers
+        self.bypass = Bypass()
+        self.sessions = Sessions()
+        self.in_flight = 0
+        self.observer_errors = 0
+
+    def observe(self, record: Record) -> None:
+        """Tell every observer. One that raises changes nothing for the caller: it is counted."""
+        for observer in self.observers:
+            try:
+                observer(record)
+            except Exception:
+                self.observer_errors += 1

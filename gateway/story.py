@@ -1,0 +1,232 @@
+"""What is known of one request while it is under way, and the Record that is told of it at the end.
+
+The only mutable thing on the line, owned by the one pipeline that answers the request. `escalate` sees frozen snapshots of it.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from gateway import escalate, money
+from gateway.decide import Decision, Route, Rung
+from gateway.gate import Gate
+from gateway.record import AttemptRecord, Facts, Outcome, Record, Seconds, VerdictRecord
+from gateway.setup import Setup
+from gateway.validators.base import Verdict
+from wire.errors import BackendError, WeirError
+from wire.openai import tokens as count
+from wire.types import Asked, Price, Scores, Tokens, ToolCall
+
+
+class AttemptStory:
+    """One attempt: its gate, its times, its verdicts."""
+
+    def __init__(self, number: int, index: int, rung: Rung, price: Price, started: float, deadline: float) -> None:
+        self.number = number
+        self.index = index
+        self.rung = rung
+        self.price = price
+        self.started = started
+        self.deadline = deadline
+        """On the pipeline's clock."""
+        self.gate = Gate()
+        self.running = True
+        self.came = False
+        self.first: float | None = None
+        self.ended: float | None = None
+        self.verdict: Verdict | None = None
+        self.verdicts: list[Verdict] = []
+        self.error: BackendError | None = None
+        self.stopped = False
+
+    def end(self, now: float, error: BackendError | None = None) -> None:
+        self.running = False
+        self.ended = now
+        self.error = self.error or error
+
+    def snapshot(self, prompt: Tokens, *, verbatim: bool) -> escalate.Attempt:
+        return escalate.Attempt(
+            number=self.number,
+            rung=self.index,
+            running=self.running,
+            begun=self.gate.fold.begun or (verbatim and self.came),
+            verdict=self.verdict,
+            error=self.error.reason if self.error else None,
+            cost=0.0 if self.price == FREE else money.cost(self.tokens(prompt), self.price),
+        )
+
+    def tokens(self, prompt: Tokens) -> Tokens:
+        """As the upstream counted, else estimated: `prompt` for the input, four characters a token for the output. An upstream that
+        answered with an error has cost nothing."""
+        if self.gate.fold.usage is not None:
+            return count(self.gate.fold.usage)
+        if self.error is not None and not self.came and self.error.reason != "timeout":
+            return Tokens()
+        output = money.estimate(
+            {}, sum(_size(draft.text, draft.tool_calls) for draft in self.gate.fold.drafts())
+        ).output
+        return Tokens(prompt.input, 0, output, estimated=True)
+
+
+FREE = Price()
+
+
+class Story:
+    def __init__(self, setup: Setup, asked: Asked, request_id: str) -> None:
+        self.setup = setup
+        self.asked = asked
+        self.id = request_id
+        self.started = setup.clock()
+        self.time = setup.now()
+        self.decision = Decision("", "straight")
+        self.route: Route | None = None
+        self.mode = ""
+        self.scores = Scores({})
+        self.plan = escalate.Plan(())
+        self.verbatim = False
+        self.straight = False
+        self.would = ""
+        self.attempts: list[AttemptStory] = []
+        self.delivered: AttemptStory | None = None
+        self.degraded = False
+        self.complete = False
+        """The delivered answer came to its end."""
+        self.failure: WeirError | None = None
+        self.router_seconds = 0.0
+        self.check_seconds = 0.0
+        self.first_byte: float | None = None
+        self.late = ""
+
+    # -- what the pipeline asks -----------------------------------------------------------------------------------------------------
+
+    def snapshots(self) -> list[escalate.Attempt]:
+        return [attempt.snapshot(self.prompt, verbatim=self.verbatim) for attempt in self.attempts]
+
+    @cached_property
+    def prompt(self) -> Tokens:
+        """The request's size, estimated, for what no upstream counted."""
+        return money.estimate(self.asked.body)
+
+    def left(self) -> float:
+        """Seconds for the whole ladder, until the first byte."""
+        seconds = self.route.seconds if self.route else self.setup.settings.server.deadline
+        return self.started + seconds - self.setup.clock()
+
+    def outcome(self) -> Outcome:
+        if self.failure is not None:
+            return "refused" if self.delivered is None else "failed"
+        if self.delivered is None or not self.complete:
+            return "cancelled"
+        if self.straight:
+            return "straight"
+        if self.degraded:
+            return "degraded"
+        top = self.delivered.index == len(self.plan.rungs) - 1
+        if not top or self._only_local():
+            return "accepted"
+        return "escalated" if len(self.attempts) > 1 else "direct"
+
+    def _only_local(self) -> bool:
+        """A ladder of one rung in the house: nothing large was asked."""
+        return self.route is not None and len(self.route.ladder) == 1 and not self.route.top.cloud
+
+    # -- the Record -----------------------------------------------------------------------------------------------------------------
+
+    def record(self) -> Record:
+        now = self.setup.clock()
+        attempts = [self._attempt(attempt, now) for attempt in self.attempts]
+        served = self.delivered.rung.name if self.delivered else ""
+        drafts = self.delivered.gate.fold.drafts() if self.delivered else []
+        used = attempts[self.delivered.number].tokens if self.delivered else Tokens()
+        top = self.route.top.name if self.route else served
+        rejected = [a.reason for a in attempts if a.outcome in ("rejected", "error")]
+        return Record(
+            id=self.id,
+            time=self.time,
+            outcome=self.outcome(),
+            route=self.decision.route,
+            mode=self.mode,
+            reason=self.decision.reason,
+            facts=self._facts(),
+            dialect=self.asked.dialect,
+            tenant=self.asked.query.tenant,
+            direct=self.decision.direct or (self.outcome() == "direct"),
+            score=self.decision.score,
+            scores=dict(self.scores.by_route),
+            out_of_scope=self.scores.out_of_scope,
+            router=self.scores.source,
+            attempts=attempts,
+            served=served,
+            escalation=rejected[-1] if rejected else "",
+            status=self.failure.status if self.failure else 200,
+            error=(self.failure.code or "error") if self.failure else "",
+            finish=(drafts[0].finish or "") if drafts else "",
+            answer_chars=sum(_size(draft.text, draft.tool_calls) for draft in drafts),
+            tool_calls=sum(len(draft.tool_calls) for draft in drafts),
+            late_verdict=self.late,
+            would=self.would,
+            top=top,
+            seconds=Seconds(
+                total=now - self.started,
+                router=self.router_seconds,
+                upstream=sum(attempt.seconds for attempt in attempts),
+                check=self.check_seconds,
+                first_byte=self.first_byte,
+            ),
+            tokens=used,
+            cost=sum(attempt.cost for attempt in attempts),
+            counterfactual_cost=money.cost(used, self.setup.prices[top]) if top and self.delivered else 0.0,
+            config=self.setup.digest,
+            router_hash=self.setup.router_digest,
+            calibration=next((r.calibrated for r in (self.route.ladder if self.route else ()) if r.calibrated), ""),
+            weir=self.setup.version,
+        )
+
+    def _attempt(self, attempt: AttemptStory, now: float) -> AttemptRecord:
+        rejected = escalate.rejection(attempt.snapshot(self.prompt, verbatim=self.verbatim))
+        delivered = attempt is self.delivered
+        used = attempt.tokens(self.prompt)
+        fold = attempt.gate.fold
+        drafts = fold.drafts()
+        return AttemptRecord(
+            number=attempt.number,
+            rung=attempt.rung.name,
+            outcome="delivered" if delivered else "error" if attempt.error else "rejected" if rejected else "stopped",
+            reason="" if delivered and not self.degraded else rejected or "",
+            error=attempt.error.message if attempt.error else "",
+            model=str(fold.meta.get("model") or attempt.rung.digest),
+            verdicts=[VerdictRecord(v.validator, v.opinion, v.reason or "", v.detail) for v in attempt.verdicts],
+            probability=drafts[0].probability if drafts else None,
+            threshold=attempt.rung.threshold,
+            tier=str(fold.meta.get("tier", "")),
+            simulated=bool(fold.meta.get("simulated")),
+            start=attempt.started - self.started,
+            seconds=(now if attempt.ended is None else attempt.ended) - attempt.started,
+            first_seconds=None if attempt.first is None else attempt.first - attempt.started,
+            tokens=used,
+            cost=money.cost(used, attempt.price),
+            finish=(drafts[0].finish or "") if drafts else "",
+        )
+
+    def _facts(self) -> Facts:
+        query = self.asked.query
+        return Facts(
+            model=query.model,
+            text_hash=self.setup.text_hash(query.text) if query.text else "",
+            signature=query.signature,
+            system=query.system,
+            tools=query.tools,
+            tool_names=query.tool_names,
+            schema=query.schema,
+            schema_name=query.schema_name,
+            turns=query.turns,
+            chars=query.chars,
+            text_chars=len(query.text),
+            modality=sorted(query.modality),
+            tool_loop=query.tool_loop,
+            session=self.setup.text_hash(query.session) if query.session else "",
+            stream=self.asked.wants.stream,
+        )
+
+
+def _size(text: str, calls: Sequence[ToolCall]) -> int:
+    return len(text) + sum(len(call.name) + len(call.arguments) for call in calls)

@@ -1,0 +1,273 @@
+"""The model endpoints: bytes in, one answer out, whatever the dialect."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import orjson
+
+from gateway.access.limits import Limits
+from gateway.dialects.base import Caller, Dialect, Stamp
+from gateway.fold import Fold
+from gateway.log import Log, where
+from gateway.pipeline import Opening, answer
+from gateway.race import Race
+from gateway.record import Facts, Record, Seconds
+from gateway.setup import Live, Setup
+from gateway.story import Story
+from gateway.surface.exchange import ClientLeft, Exchange
+from gateway.validators.fits_schema import SchemaError, compile_schema
+from wire.errors import BadRequest, NoAnswer, Replayed, WeirError
+from wire.types import Asked, Chunk
+
+SSE_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+KEEPALIVE = b": keep-alive\n\n"
+REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,128}$")
+
+
+class Door:
+    """One model endpoint: the dialect that is spoken there, and the line behind it."""
+
+    def __init__(self, live: Live, dialect: Dialect, limits: "LimitsOf", log: Log) -> None:
+        self._live = live
+        self._dialect = dialect
+        self._limits = limits
+        self._log = log
+
+    async def __call__(self, exchange: Exchange) -> None:
+        setup = self._live.setup
+        request_id = request_id_of(exchange)
+        told = {"x-request-id": request_id, "x-weir-request-id": request_id}
+        started = setup.clock()
+        self._live.in_flight += 1
+        try:
+            asked = await self._understand(exchange, setup, told)
+            await self._answer(exchange, Story(setup, asked, request_id), told)
+        except WeirError as error:
+            self._live.observe(_unanswered(setup, self._dialect.name, request_id, error, setup.clock() - started))
+            await self._refuse(exchange, error, told)
+        except ClientLeft:
+            pass  # before there was a request to tell of
+        finally:
+            self._live.in_flight -= 1
+
+    async def _understand(self, exchange: Exchange, setup: Setup, told: dict[str, str]) -> Asked:
+        """Access, then limits, then the body: a stranger's bytes are not even read. Raises WeirError, ClientLeft."""
+        caller = setup.keys.check(exchange.headers)
+        told.update(self._limits.now.admit(caller, exchange.headers, setup.clock()))
+        if self._live.in_flight > setup.settings.limits.in_flight:
+            raise NoAnswer(
+                "too many requests at once (limits.in_flight)",
+                status=503,
+                code="overloaded",
+                type="service_unavailable_error",
+                headers={"retry-after": "1"},
+            )
+        raw = await exchange.body(setup.settings.limits.body_bytes)
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError as exc:
+            raise BadRequest(
+                f"the request body is not valid JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
+                param="body",
+                code="invalid_json",
+            ) from exc
+        asked = self._dialect.understand(body, raw, Caller(exchange.public_headers(), caller.tenant))
+        check_constraint(asked, setup)
+        return asked
+
+    async def _answer(self, exchange: Exchange, story: Story, told: dict[str, str]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [group.create_task(exchange.left())]
+                if story.asked.wants.stream and (after := story.setup.settings.server.keepalive_after):
+                    helpers.append(group.create_task(_keep_alive(exchange, story, told, after)))
+                try:
+                    await self._deliver(exchange, story, Race(group), told, helpers)
+                except WeirError as error:
+                    _log_cause(self._log, story.id, error)
+                    await self._refuse(exchange, error, {**told, **_told(story)}, story)
+                finally:
+                    for helper in helpers:
+                        helper.cancel()
+        except* ClientLeft:
+            pass
+
+    async def _deliver(
+        self, exchange: Exchange, story: Story, race: Race, told: dict[str, str], helpers: list[asyncio.Task[None]]
+    ) -> None:
+        asked = story.asked
+        stamp = stamp_of(story)
+        async with aclosing(answer(self._live, story, race)) as line:
+            opening = await anext(line)
+            assert isinstance(opening, Opening)
+            headers = {**told, **_told(story)}
+            if story.verbatim:
+                await self._pass_through(exchange, line, {**headers, **opening.head}, asked.wants.stream)
+            elif asked.wants.stream:
+                for helper in helpers[1:]:
+                    helper.cancel()
+                writer = self._dialect.writer(asked, stamp)
+                if not exchange.started:
+                    await exchange.start(200, {**SSE_HEADERS, **headers})
+                async for chunk in line:
+                    assert isinstance(chunk, Chunk)
+                    if data := writer.feed(chunk):
+                        await exchange.more(data)
+                await exchange.end(writer.end())
+            else:
+                whole = Fold()
+                async for chunk in line:
+                    assert isinstance(chunk, Chunk)
+                    whole.add(chunk)
+                await exchange.whole(200, self._dialect.whole(asked, stamp, whole), headers)
+
+    async def _pass_through(
+        self, exchange: Exchange, line: AsyncGenerator[Opening | Chunk, None], headers: dict[str, str], stream: bool
+    ) -> None:
+        """The upstream's bytes as they came. The last piece waits until the Record is told."""
+        if not stream:
+            data = b"".join([chunk.raw async for chunk in line if isinstance(chunk, Chunk)])
+            await exchange.whole(200, data, headers)
+            return
+        await exchange.start(200, {**SSE_HEADERS, **headers})
+        last = b""
+        async for chunk in line:
+            assert isinstance(chunk, Chunk)
+            if last:
+                await exchange.more(last)
+                last = b""
+            if b"[DONE]" in chunk.raw:
+                last = chunk.raw
+            elif chunk.raw:
+                await exchange.more(chunk.raw)
+        await exchange.end(last)
+
+    async def _refuse(
+        self, exchange: Exchange, error: WeirError, told: dict[str, str], story: Story | None = None
+    ) -> None:
+        if exchange.started:
+            if story is not None and not story.verbatim:
+                await exchange.end(self._dialect.writer(story.asked, stamp_of(story)).error(error))
+            else:
+                await exchange.end(b"data: " + orjson.dumps(error.body()) + b"\n\n")
+            return
+        data = error.raw if isinstance(error, Replayed) else self._dialect.error(error)
+        await exchange.whole(error.status, data, {**told, **error.headers})
+
+
+class LimitsOf:
+    """The limits in force; a reload puts new ones in their place."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.now = limits
+
+
+def request_id_of(exchange: Exchange) -> str:
+    """The caller's `x-request-id` when it is a sane one, else a new one."""
+    given = exchange.headers.get("x-request-id", "")
+    return given if REQUEST_ID.match(given) else f"req_{secrets.token_hex(12)}"
+
+
+def stamp_of(story: Story) -> Stamp:
+    return Stamp(id=f"chatcmpl-{story.id.removeprefix('req_')}", created=int(story.time), model=story.asked.query.model)
+
+
+def check_constraint(asked: Asked, setup: Setup) -> None:
+    """A schema that no one could check is refused before anything is asked. Raises BadRequest."""
+    wanted = asked.constraint
+    if wanted is None or wanted.kind != "schema":
+        return
+    param = "response_format.json_schema.schema"
+    limits = setup.settings.limits
+    if len(orjson.dumps(wanted.value)) > limits.schema_bytes:
+        raise BadRequest(f"the schema is larger than {limits.schema_bytes} bytes (limits.schema_bytes)", param=param)
+    if deeper(wanted.value, limits.schema_depth):
+        raise BadRequest(
+            f"the schema is nested deeper than {limits.schema_depth} levels (limits.schema_depth)", param=param
+        )
+    try:
+        compile_schema(wanted.value)
+    except SchemaError as exc:
+        raise BadRequest(f"{exc} (field: {param})", param=param, code="invalid_json_schema") from exc
+
+
+def deeper(value: object, levels: int) -> bool:
+    """Is `value` nested deeper than `levels`?"""
+    layer: list[object] = [value]
+    for _ in range(levels):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not layer:
+            return False
+    return any(isinstance(rest, (dict, list)) for rest in layer)
+
+
+async def _keep_alive(exchange: Exchange, story: Story, told: dict[str, str], after: float) -> None:
+    """Sends the 200 and comments while the gate is shut, so that nobody in between gives up. Escalation stays possible."""
+    await asyncio.sleep(after)
+    while not story.verbatim:
+        if not exchange.started:
+            await exchange.start(200, {**SSE_HEADERS, **told})
+        await exchange.more(KEEPALIVE)
+        await asyncio.sleep(after)
+
+
+def _told(story: Story) -> dict[str, str]:
+    """What the caller may know of how it was answered: the `x-weir-*` headers."""
+    attempt = story.delivered
+    rejected = next((a for a in reversed(story.snapshots()) if a.error or (a.verdict and not a.verdict.passed)), None)
+    why = (rejected.error or (rejected.verdict.reason if rejected.verdict else None)) if rejected else None
+    headers = {
+        "x-weir-route": story.decision.route,
+        "x-weir-attempts": str(len(story.attempts)),
+        "x-weir-reason": why or story.decision.reason,
+        "x-weir-mode": story.mode,
+    }
+    if attempt is not None:
+        headers["x-weir-rung"] = attempt.rung.name
+        known = next((d.probability for d in attempt.gate.fold.drafts() if d.probability is not None), None)
+        if known is not None:
+            headers["x-weir-confidence"] = f"{known:.4f}"
+        if story.degraded:
+            headers["x-weir-degraded"] = "true"
+        if attempt.gate.fold.meta.get("simulated"):
+            headers["x-weir-simulated"] = "true"
+        if attempt.gate.fold.meta.get("tier"):
+            headers["x-weir-tier"] = str(attempt.gate.fold.meta["tier"])
+    return {name: value for name, value in headers.items() if value}
+
+
+def _unanswered(setup: Setup, dialect: str, request_id: str, error: WeirError, seconds: float) -> Record:
+    """The Record of a request that never came to the line."""
+    return Record(
+        id=request_id,
+        time=setup.now(),
+        outcome="refused",
+        route="",
+        mode="",
+        reason=error.code or "invalid_request",
+        facts=Facts(model=""),
+        dialect=dialect,
+        status=error.status,
+        error=error.code or error.type,
+        seconds=Seconds(total=seconds),
+        config=setup.digest,
+        weir=setup.version,
+    )
+
+
+def _log_cause(log: Log, request_id: str, error: WeirError) -> None:
+    cause = error.__cause__
+    if cause is not None and error.status == 500:
+        log.event("failure", level="error", id=request_id, type=type(cause).__name__, where=where(cause))

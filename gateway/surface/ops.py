@@ -1,0 +1,89 @@
+"""Operations and administration: health, readiness, metrics, Records. FastAPI: nothing here is on the way of a request."""
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from gateway.metrics import Metrics
+from gateway.record import encode
+from gateway.recorder import Recorder
+from gateway.setup import Live
+from wire.errors import NotFound, Unauthorized, WeirError
+
+
+def operations(live: Live, metrics: Metrics, recorder: Recorder) -> FastAPI:
+    """The administration app. Health and metrics are open (the listening address protects them), Records need a key."""
+    app = FastAPI(title="Weir", version=live.setup.version, docs_url="/docs", redoc_url=None)
+
+    @app.exception_handler(WeirError)
+    async def _refuse(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, WeirError)
+        return JSONResponse(error.body(), error.status, dict(error.headers))
+
+    @app.exception_handler(404)
+    async def _nowhere(request: Request, _error: Exception) -> Response:
+        body = NotFound(f"there is nothing at {request.method} {request.url.path}").body()
+        return JSONResponse(body, 404)
+
+    @app.exception_handler(405)
+    async def _wrong_method(request: Request, _error: Exception) -> Response:
+        told = NotFound(f"{request.url.path} does not take {request.method}", code="method_not_allowed")
+        return JSONResponse(told.body(), 405)
+
+    @app.get("/healthz")
+    async def _health() -> dict[str, str]:
+        """The process serves. Asks nobody: a slow upstream must not get a gateway restarted."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def _ready() -> dict[str, Any]:
+        return readiness(live)
+
+    @app.get("/metrics")
+    async def _metrics() -> Response:
+        # Off the loop: 200 label sets take 11 ms to write out.
+        return Response(await asyncio.to_thread(metrics.render), media_type=metrics.content_type)
+
+    @app.get("/v1/weir/requests/{request_id}")
+    async def _record(request_id: str, request: Request) -> Response:
+        """The Record of one of the last requests, for the key that asked it and for admins."""
+        caller = live.setup.keys.check(dict(request.headers))
+        record = recorder.find(request_id)
+        if record is None or not (caller.admin or record.tenant == caller.tenant):
+            raise NotFound(
+                f"no Record '{request_id}' in memory: it holds the last {live.setup.settings.telemetry.records}; "
+                "`weir why` reads the files too",
+                param="request_id",
+            )
+        return Response(encode(record), media_type="application/json")
+
+    @app.get("/v1/weir/requests")
+    async def _recent(request: Request, limit: int = 50) -> Response:
+        """The last Records, newest first, as a JSON array. Admins only."""
+        if not live.setup.keys.check(dict(request.headers)).admin:
+            raise Unauthorized("only a key with `admin: true` may list Records", status=403, code="permission_denied")
+        records = recorder.recent(max(1, min(limit, 500)))
+        return Response(b"[" + b",".join(encode(record) for record in records) + b"]", media_type="application/json")
+
+    return app
+
+
+def readiness(live: Live) -> dict[str, Any]:
+    """Always 200 once it serves; what is not available, and why, stands inside."""
+    setup = live.setup
+    return {
+        "status": "ok",
+        "config": setup.digest,
+        "version": setup.version,
+        "bypass": {"all": live.bypass.all, "routes": sorted(live.bypass.routes)},
+        "backends": {
+            name: {"available": not rung.missing, **({"missing": rung.missing} if rung.missing else {})}
+            for name, rung in setup.rungs.items()
+        },
+        "routes": {
+            name: {"mode": r.mode, "ladder": [rung.name for rung in r.ladder]} for name, r in setup.routes.items()
+        },
+        "warnings": list(setup.warnings),
+    }

@@ -1,0 +1,1 @@
+"""Draft > Verdict. One file, one class, one method each; pure."""

@@ -1,0 +1,1 @@
+"""Query > Scores. One file, one class, one method each."""

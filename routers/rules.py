@@ -1,0 +1,278 @@
+"""`kind: rules`: YAML conditions on what a request is. A few microseconds, exact, the first tier of a cascade.
+
+A route belongs to a request when one of its matches holds; a match holds when all its conditions do. When several
+routes match, the first in YAML order gets 1.0, the second 1/2, the third 1/3 ...: order decides, and the Record shows
+who else would have taken it. No match: no scores, the next tier is asked. Rules cannot tell what is out of scope.
+
+A `text` condition runs on Rust's regex engine (through jsonschema-rs, which is here anyway): linear time whatever the
+pattern, no look-around and no back-references. A text of 30 characters can make Python's `re` hang the event loop.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import translate
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
+
+from routers.base import RouterConfig, RouterResources, RouteSpec
+from wire.types import Query, Scores
+
+TEXT_LIMIT = 8192
+"""Characters of `Query.text` that a `text` condition reads, from the start."""
+REGEX_BYTES = 1 << 20
+"""A compiled `text` pattern may take this much memory; a larger one is a configuration mistake."""
+
+HEX = re.compile(r"[0-9a-f]{16}")
+
+Test = Callable[[Query], bool]
+
+
+def _hash_or_flag(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return value
+    given = value if isinstance(value, list | tuple) else (value,)
+    if not given or not all(isinstance(one, str) and HEX.fullmatch(one) for one in given):
+        raise ValueError("16 hex digits as `weir explain` prints them, in quotes; or several; or true or false")
+    return value
+
+
+def _one_or_several(value: Any) -> Any:
+    given = value if isinstance(value, list | tuple) else (value,)
+    if value is not None and (not given or not all(isinstance(one, str) and one for one in given)):
+        raise ValueError("a string, or a list of strings")
+    return value
+
+
+Hash = Annotated[bool | str | tuple[str, ...], BeforeValidator(_hash_or_flag)]
+"""A hash, any of several, `true` for "there is one", `false` for "there is none"."""
+Globs = Annotated[str | tuple[str, ...], BeforeValidator(_one_or_several)]
+"""One shell pattern (`*`, `?`, `[abc]`; case counts) or several, of which one must match the whole value."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Range(_Part):
+    """Both ends included; a missing end is open."""
+
+    min: int | None = Field(None, ge=0)
+    max: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is larger than max {self.max}: nothing can match")
+        return self
+
+    def holds(self, value: int) -> bool:
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+class ToolNames(_Part):
+    """Globs over the names of the offered tools."""
+
+    any: tuple[str, ...] = Field((), description="one of these is offered")
+    all: tuple[str, ...] = Field((), description="each of these is offered")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.any and not self.all:
+            raise ValueError("give any, all or both")
+        return self
+
+
+class Match(_Part):
+    """Conditions on a request; all that are given must hold. Pure: `matches(match, query)`."""
+
+    model: Globs | None = Field(None, description="model name that the caller asked for")
+    header: dict[str, Globs] = Field({}, description="request header, by name: glob over its value; '*': it is there")
+    system: Hash | None = Field(None, description="hash of the system and developer messages")
+    signature: Hash | None = Field(None, description="hash of (system, tools, schema)")
+    tools: Hash | None = Field(None, description="hash of the tool set; true: any, false: none")
+    tool_names: ToolNames | None = Field(None, description="names of offered tools: {any: [...], all: [...]}")
+    schema_: Hash | None = Field(
+        None, alias="schema", description="hash of the answer's schema; true: any, false: none"
+    )
+    schema_name: Globs | None = Field(None, description="name of the answer's schema")
+    turns: Range | None = Field(None, description="number of user messages")
+    chars: Range | None = Field(None, description="characters in all messages together")
+    text_chars: Range | None = Field(None, description="characters in the last user message")
+    text: str | None = Field(
+        None, min_length=1, description=f"regex found in the first {TEXT_LIMIT} characters of the last user message"
+    )
+    modality: Globs | None = Field(None, description="kinds of content that the request has, all of them")
+    tenant: Globs | None = Field(None, description="name of the caller's key")
+    session: Globs | None = Field(None, description="x-session-id")
+    stream: StrictBool | None = Field(None, description="the caller wants a stream")
+    tool_loop: StrictBool | None = Field(None, description="the last message is a tool's result")
+
+    @field_validator("header")
+    @classmethod
+    def _lower(cls, value: dict[str, Globs]) -> dict[str, Globs]:
+        return {name.lower(): globs for name, globs in value.items()}
+
+    @field_validator("text")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            _regex(value)
+        return value
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.tests:
+            raise ValueError("an empty match would take every request; that is what router.default is for")
+        return self
+
+    @cached_property
+    def tests(self) -> Mapping[str, Test]:
+        """The given conditions by name, compiled once. Headers are one condition."""
+        return dict(_tests(self))
+
+
+def matches(match: Match, query: Query) -> bool:
+    """Every given condition of `match` holds for `query`."""
+    return all(test(query) for test in match.tests.values())
+
+
+def _tests(match: Match) -> Iterator[tuple[str, Test]]:
+    """Conditions in the order of their cost: the cheap ones first, the regex last."""
+    for name in ("stream", "tool_loop"):
+        wanted = getattr(match, name)
+        if wanted is not None:
+            yield name, _equals(name, wanted)
+    for name in ("system", "signature", "tools", "schema"):
+        digest = getattr(match, "schema_" if name == "schema" else name)
+        if digest is not None:
+            yield name, _hash(name, digest)
+    for name in ("turns", "chars"):
+        span = getattr(match, name)
+        if span is not None:
+            yield name, _range(name, span)
+    if match.text_chars is not None:
+        yield "text_chars", _text_range(match.text_chars)
+    if match.modality is not None:
+        yield "modality", _contains(frozenset(_many(match.modality)))
+    for name in ("model", "schema_name", "tenant", "session"):
+        globs = getattr(match, name)
+        if globs is not None:
+            yield name, _named(name, _glob(globs))
+    if match.tool_names is not None:
+        yield "tool_names", _tool_names(match.tool_names)
+    if match.header:
+        yield "header", _headers({name: _glob(globs) for name, globs in match.header.items()})
+    if match.text is not None:
+        yield "text", _text(_regex(match.text))
+
+
+def _many(value: Globs) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
+
+
+def _equals(name: str, wanted: object) -> Test:
+    return lambda query: getattr(query, name) == wanted
+
+
+def _hash(name: str, wanted: bool | Globs) -> Test:
+    if isinstance(wanted, bool):
+        return lambda query: bool(getattr(query, name)) is wanted
+    digests = frozenset(_many(wanted))
+    return lambda query: getattr(query, name) in digests
+
+
+def _range(name: str, span: Range) -> Test:
+    return lambda query: span.holds(getattr(query, name))
+
+
+def _text_range(span: Range) -> Test:
+    return lambda query: span.holds(len(query.text))
+
+
+def _contains(wanted: frozenset[str]) -> Test:
+    return lambda query: wanted <= query.modality
+
+
+def _glob(globs: Globs) -> Callable[[str], bool]:
+    # fnmatch.translate keeps `*` linear (atomic look-ahead), so no value can make a glob hang.
+    patterns = tuple(re.compile(translate(glob)) for glob in _many(globs))
+    return lambda value: any(pattern.match(value) for pattern in patterns)
+
+
+def _named(name: str, glob: Callable[[str], bool]) -> Test:
+    return lambda query: glob(getattr(query, name))
+
+
+def _tool_names(wanted: ToolNames) -> Test:
+    one = _glob(wanted.any) if wanted.any else None
+    each = tuple(_glob(glob) for glob in wanted.all)
+
+    def test(query: Query) -> bool:
+        names = query.tool_names
+        return (one is None or any(map(one, names))) and all(any(map(glob, names)) for glob in each)
+
+    return test
+
+
+def _headers(wanted: Mapping[str, Callable[[str], bool]]) -> Test:
+    def test(query: Query) -> bool:
+        return all(name in query.headers and glob(query.headers[name]) for name, glob in wanted.items())
+
+    return test
+
+
+def _regex(pattern: str) -> Callable[[str], bool]:
+    """`found(text)` in linear time. Raises ValueError for a pattern that cannot be compiled or is too large."""
+    import jsonschema_rs
+
+    options = jsonschema_rs.RegexOptions(size_limit=REGEX_BYTES, dfa_size_limit=REGEX_BYTES)
+    try:
+        found = jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=options).is_valid
+    except (ValueError, UnicodeError) as exc:
+        raise ValueError(
+            f"no regex of Rust's regex crate (no look-around, no back-references), or too large: {exc}"
+        ) from exc
+
+    def test(text: str) -> bool:
+        try:
+            return found(text)
+        except (ValueError, UnicodeError):  # half a surrogate pair: no valid text, so it cannot cross into Rust
+            return found(text.encode("utf-8", "replace").decode())
+
+    return test
+
+
+def _text(found: Callable[[str], bool]) -> Test:
+    return lambda query: found(query.text[:TEXT_LIMIT])
+
+
+class RulesConfig(RouterConfig):
+    """Nothing of its own: the rules stand at the routes, as `match:`."""
+
+    kind: str = "rules"
+
+
+class Rules:
+    """Scores the routes whose `match:` holds. See the file's head."""
+
+    Config = RulesConfig
+
+    def __init__(self, config: RulesConfig, routes: Sequence[RouteSpec], resources: RouterResources) -> None:
+        """Raises pydantic.ValidationError for a `match:` that cannot be read."""
+        self._rules = tuple((route.name, found) for route in routes if (found := read_matches(route.match)))
+
+    async def score(self, query: Query) -> Scores:
+        hits = [name for name, found in self._rules if any(matches(match, query) for match in found)]
+        return Scores({name: 1 / rank for rank, name in enumerate(hits, 1)}, None, "rules")
+
+
+def read_matches(value: Any) -> tuple[Match, ...]:
+    """`match:` as it may stand at a route: nothing, one table or several; a table may already be a `Match`."""
+    if not value:
+        return ()
+    tables = (value,) if isinstance(value, Mapping | Match) else value
+    return tuple(table if isinstance(table, Match) else Match.model_validate(table) for table in tables)

@@ -1,0 +1,360 @@
+"""gateway.metrics: a Record becomes numbers, and never a new label."""
+
+import math
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metrics import (
+    ATTEMPT_OUTCOMES,
+    DIRECT_REASONS,
+    ERROR_CODES,
+    MODES,
+    OUTCOMES,
+    REASONS,
+    Metrics,
+    escalations,
+)
+from gateway.record import AttemptRecord, Facts, Record, Seconds
+from wire.types import Tokens
+
+ROUTES, RUNGS = ("intents", "general"), ("slm", "mid", "llm")
+
+
+def attempt(rung: str, outcome: Any = "delivered", **more: Any) -> AttemptRecord:
+    return AttemptRecord(number=1, rung=rung, outcome=outcome, **more)
+
+
+def record(*attempts: AttemptRecord, **more: Any) -> Record:
+    base: dict[str, Any] = {
+        "id": "r", "time": 0.0, "outcome": "accepted", "route": "intents", "mode": "enforce", "reason": "matched",
+        "facts": Facts(model="m"), "top": "llm", "attempts": attempts,
+    }  # fmt: skip
+    return Record(**{**base, **more})
+
+
+def made() -> Metrics:
+    return Metrics(ROUTES, RUNGS, version="1")
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def series(metrics: Metrics) -> set[tuple[str, ...]]:
+    """Every line of the page without its number; without the process's own."""
+    lines = metrics.render().decode().splitlines()
+    return {(line.rpartition(" ")[0],) for line in lines if line.startswith("weir_")}
+
+
+SPILL = record(
+    attempt("slm", "rejected", reason="low_confidence", seconds=0.1, tokens=Tokens(input=100, cached_input=40, output=9),
+            probability=0.4, cost=0.001),
+    attempt("llm", start=0.2, seconds=1.0, tokens=Tokens(input=100, output=20), cost=0.02),
+    outcome="escalated", served="llm", escalation="low_confidence", counterfactual_cost=0.02,
+    seconds=Seconds(total=1.5, router=0.001, upstream=1.1, check=0.002, first_byte=1.4),
+)  # fmt: skip
+
+
+def test_a_spill_is_counted_with_from_to_and_why() -> None:
+    """One rejected small rung and one delivered top rung: every series says so."""
+    metrics = made()
+    metrics.observe(SPILL)
+    expected = {
+        ("weir_requests_total", "intents", "escalated", "enforce"): ("route", "outcome", "mode"),
+        ("weir_escalations_total", "intents", "slm", "llm", "low_confidence"): ("route", "from", "to", "reason"),
+        ("weir_attempts_total", "intents", "slm", "rejected", "low_confidence"): ("route", "rung", "outcome", "reason"),
+        ("weir_attempts_total", "intents", "llm", "delivered", "none"): ("route", "rung", "outcome", "reason"),
+        ("weir_served_total", "intents", "llm"): ("route", "rung"),
+        ("weir_first_byte_seconds_count", "intents", "llm"): ("route", "rung"),
+        ("weir_attempt_seconds_count", "slm"): ("rung",),
+        ("weir_confidence_count", "intents"): ("route",),
+    }
+    for (name, *labels), names in expected.items():
+        assert value(metrics, name, **dict(zip(names, labels, strict=True))) == 1, name
+    assert value(metrics, "weir_accepted_total", route="intents", rung="llm") == 0
+    assert value(metrics, "weir_tokens_total", rung="slm", kind="input") == 60
+    assert value(metrics, "weir_tokens_total", rung="slm", kind="cached_input") == 40
+    assert value(metrics, "weir_tokens_total", rung="llm", kind="output") == 20
+    assert value(metrics, "weir_wasted_tokens_total", rung="slm") == 109
+    assert value(metrics, "weir_wasted_tokens_total", rung="llm") == 0
+    assert value(metrics, "weir_cost_usd_total", route="intents", rung="llm") == pytest.approx(0.02)
+    assert value(metrics, "weir_counterfactual_cost_usd_total", route="intents") == pytest.approx(0.02)
+    stages = {"router": 0.001, "upstream": 1.1, "check": 0.002, "total": 1.5, "overhead": 0.4}
+    for stage, seconds in stages.items():
+        assert value(metrics, "weir_request_seconds_sum", route="intents", stage=stage) == pytest.approx(seconds)
+
+
+def test_accepted_direct_degraded_and_failed_are_told_apart() -> None:
+    """Degraded is never accepted; direct has its reason; an error has its code; a late verdict has its own series."""
+    metrics = made()
+    metrics.observe(record(attempt("slm"), served="slm", late_verdict="schema"))
+    metrics.observe(record(attempt("llm"), outcome="direct", direct=True, reason="out_of_scope", served="llm"))
+    metrics.observe(record(attempt("slm", "rejected", reason="schema"), outcome="degraded", served="slm"))
+    metrics.observe(record(outcome="refused", status=503, error="escalation_unavailable", reason="router_timeout"))
+    assert value(metrics, "weir_accepted_total", route="intents", rung="slm") == 1
+    assert value(metrics, "weir_late_verdicts_total", route="intents", reason="schema") == 1
+    assert value(metrics, "weir_direct_total", route="intents", reason="out_of_scope") == 1
+    assert value(metrics, "weir_degraded_total", route="intents") == 1
+    assert value(metrics, "weir_errors_total", code="escalation_unavailable") == 1
+    assert value(metrics, "weir_router_errors_total", kind="timeout") == 1
+    assert value(metrics, "weir_router_errors_total", kind="error") == 0
+
+
+@pytest.mark.parametrize(
+    ("attempts", "spills"),
+    [
+        ((), []),
+        ((attempt("slm"),), []),
+        ((attempt("slm", "rejected", reason="schema"),), []),
+        ((attempt("llm", "error", reason="timeout"), attempt("llm", start=1.0)), []),
+        (
+            (attempt("slm", "error", reason="overload", seconds=0.1), attempt("slm", start=0.2)),
+            [],
+        ),
+        (
+            (
+                attempt("slm", "error", reason="overload", seconds=0.1),
+                attempt("slm", "rejected", reason="schema", start=0.1, seconds=0.1),
+                attempt("llm", start=0.2),
+            ),
+            [("slm", "llm", "schema")],
+        ),
+        (
+            (
+                attempt("slm", "rejected", reason="schema", seconds=0.1),
+                attempt("mid", "rejected", reason="refused", start=0.1, seconds=0.1),
+                attempt("llm", start=0.2),
+            ),
+            [("slm", "mid", "schema"), ("mid", "llm", "refused")],
+        ),
+        (  # side by side: neither is the other's way up
+            (
+                attempt("slm", "rejected", reason="schema", seconds=0.5),
+                attempt("mid", "rejected", reason="refused", start=0.01, seconds=0.5),
+                attempt("llm", start=0.6),
+            ),
+            [("slm", "llm", "schema"), ("mid", "llm", "refused")],
+        ),
+        (  # the top rung was started ahead and then needed
+            (attempt("slm", "rejected", reason="schema", seconds=0.5), attempt("llm", start=0.1)),
+            [("slm", "llm", "schema")],
+        ),
+    ],
+)
+def test_an_escalation_is_a_failure_followed_by_a_higher_rung(
+    attempts: tuple[AttemptRecord, ...], spills: list[tuple[str, str, str]]
+) -> None:
+    """Rejected and nothing asked after it is none; a retry of the same rung is none; each spill counts once."""
+    assert escalations(record(*attempts)) == spills
+
+
+junk = st.text(max_size=20)
+attempts_of_junk = st.builds(
+    AttemptRecord,
+    number=st.integers(),
+    rung=junk,
+    outcome=junk,
+    reason=junk,
+    probability=st.none() | st.floats(),
+    tokens=st.builds(Tokens, input=st.integers(), cached_input=st.integers(), output=st.integers()),
+    cost=st.floats(),
+    seconds=st.floats(),
+    start=st.floats(),
+)
+records_of_junk = st.builds(
+    Record,
+    id=junk, time=st.floats(), outcome=junk, route=junk, mode=junk, reason=junk, facts=st.just(Facts(model="m")),
+    direct=st.booleans(), attempts=st.lists(attempts_of_junk, max_size=3), served=junk, error=junk, late_verdict=junk,
+    tenant=junk, top=junk, cost=st.floats(), counterfactual_cost=st.floats(),
+)  # fmt: skip
+
+
+@given(st.lists(records_of_junk, max_size=3))
+def test_nothing_in_a_record_raises_or_mints_a_label(records: list[Record]) -> None:
+    """The storm: whatever names and numbers come, label values are the configured ones, the closed lists, other or none."""
+    metrics = made()
+    for each in records:
+        metrics.observe(each)
+    known = {
+        *ROUTES, *RUNGS, *REASONS, *DIRECT_REASONS, *ERROR_CODES, *MODES, *OUTCOMES, *ATTEMPT_OUTCOMES, "other", "none", "1", "router", "upstream", "check", "total", "overhead", "error",
+        "timeout", "input", "cached_input", "output",
+    }  # fmt: skip
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            assert {v for k, v in sample.labels.items() if k != "le"} <= known
+            assert math.isfinite(sample.value), sample
+    assert value(metrics, "weir_observer_errors_total") == 0
+
+
+def test_a_storm_of_names_leaves_series_and_memory_as_they_are() -> None:
+    """After the first unknown name, 2,000 others add no series and are not remembered."""
+    metrics = made()
+
+    def storm(n: int) -> Record:
+        name = f"junk-{n}"
+        tries = (attempt(name, "rejected", reason=name, seconds=0.1, probability=0.5, tokens=Tokens(input=1)),
+                 attempt(f"{name}-up", name, start=1.0, cost=0.1))  # fmt: skip
+        return record(*tries, route=name, outcome=name, mode=name, reason=name, direct=True, served=name, error=name,
+                      late_verdict=name, tenant=name, top=f"{name}-up", facts=Facts(model=name))  # fmt: skip
+
+    metrics.observe(storm(0))
+    before = series(metrics)
+    kept = sum(len(family._kept) for family in vars(metrics).values() if hasattr(family, "_kept"))
+    for n in range(1, 2000):
+        metrics.observe(storm(n))
+    assert series(metrics) == before
+    assert sum(len(family._kept) for family in vars(metrics).values() if hasattr(family, "_kept")) == kept
+    assert value(metrics, "weir_requests_total", route="other", outcome="other", mode="other") == 2000
+    assert value(metrics, "weir_observer_errors_total") == 0
+
+
+def test_what_cannot_be_counted_is_counted_as_that() -> None:
+    """An observer that chokes raises nothing and says so in its own series."""
+    metrics = made()
+    metrics.observe(None)  # type: ignore[arg-type]
+    metrics.observe(record(route=["no", "name"]))
+    assert value(metrics, "weir_observer_errors_total") == 2
+
+
+def test_the_page_says_what_the_library_says() -> None:
+    """`render` equals prometheus_client's own page, line for line, but for the OpenMetrics `_created` lines."""
+    metrics = Metrics(('quo"te', "back\\slash", "new\nline"), RUNGS)
+    for route in ('quo"te', "back\\slash", "new\nline"):
+        metrics.observe(record(attempt("slm", probability=0.3), served="slm", route=route))
+    metrics.config("abc")
+    metrics.available("slm", True)
+    for _ in range(2):  # the second time from the kept text
+        mine = list(text_string_to_metric_families(metrics.render().decode()))
+        theirs = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
+        told = {(s.name, *sorted(s.labels.items())): s.value for f in mine for s in f.samples}
+        want = {(s.name, *sorted(s.labels.items())): s.value for f in theirs for s in f.samples}
+        want = {key: number for key, number in want.items() if not str(key[0]).endswith("_created")}
+        assert set(told) == set(want)
+        for key, number in want.items():
+            if not str(key[0]).startswith("process_"):
+                assert told[key] == number, key
+        types = {f.name: f.type for f in theirs if not f.name.endswith("_created")}
+        assert {f.name: f.type for f in mine} == types
+
+
+def test_series_have_the_promised_names_and_labels() -> None:
+    """Names and labels are an interface: dashboards and alerts stand on them."""
+    metrics = made()
+    shown = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in metrics.registry.collect()
+        if family.name.startswith("weir_")
+    }
+    labels = {
+        name: tuple(collector._labelnames)
+        for collector, names in metrics.registry._collector_to_names.items()
+        for name in names
+        if name in shown and isinstance(collector, MetricWrapperBase)
+    }
+    assert set(labels) == shown
+    assert labels == {
+        "weir_requests_total": ("route", "outcome", "mode"),
+        "weir_direct_total": ("route", "reason"),
+        "weir_escalations_total": ("route", "from", "to", "reason"),
+        "weir_attempts_total": ("route", "rung", "outcome", "reason"),
+        "weir_accepted_total": ("route", "rung"),
+        "weir_served_total": ("route", "rung"),
+        "weir_degraded_total": ("route",),
+        "weir_late_verdicts_total": ("route", "reason"),
+        "weir_errors_total": ("code",),
+        "weir_tokens_total": ("rung", "kind"),
+        "weir_wasted_tokens_total": ("rung",),
+        "weir_cost_usd_total": ("route", "rung"),
+        "weir_counterfactual_cost_usd_total": ("route",),
+        "weir_router_errors_total": ("kind",),
+        "weir_records_dropped_total": (),
+        "weir_observer_errors_total": (),
+        "weir_config_reloads_total": ("result",),
+        "weir_request_seconds": ("route", "stage"),
+        "weir_first_byte_seconds": ("route", "rung"),
+        "weir_attempt_seconds": ("rung",),
+        "weir_confidence": ("route",),
+        "weir_in_flight": (),
+        "weir_bypass": ("route",),
+        "weir_backend_available": ("rung",),
+        "weir_config_info": ("hash",),
+        "weir_build_info": ("version",),
+    }
+
+
+def test_gauges_and_the_rest_that_is_no_record() -> None:
+    """In flight, bypass, rungs, reloads, drops, and errors that have no Record."""
+    metrics = made()
+    metrics.started()
+    metrics.started()
+    metrics.ended()
+    metrics.bypass("intents", True)
+    metrics.available("slm", True)
+    metrics.available("slm", False)
+    metrics.reloaded(False)
+    metrics.dropped(3)
+    metrics.error("invalid_json")
+    metrics.error("made-up")
+    assert value(metrics, "weir_in_flight") == 1
+    assert value(metrics, "weir_bypass", route="intents") == 1
+    assert metrics.registry.get_sample_value("weir_backend_available", {"rung": "slm"}) == 0
+    assert value(metrics, "weir_config_reloads_total", result="failed") == 1
+    assert value(metrics, "weir_records_dropped_total") == 3
+    assert value(metrics, "weir_errors_total", code="invalid_json") == 1
+    assert value(metrics, "weir_errors_total", code="other") == 1
+
+
+def test_only_the_configuration_in_force_is_shown() -> None:
+    """Reloads do not pile up hashes: neither on the page nor in what the page remembers."""
+    metrics = made()
+    metrics.render()
+    kept = sum(map(len, metrics._starts.values()))
+    for n in range(50):
+        metrics.config(f"hash-{n}")
+        metrics.render()
+    assert metrics.render().decode().count("weir_config_info{") == 1
+    assert metrics.registry.get_sample_value("weir_config_info", {"hash": "hash-49"}) == 1
+    assert sum(map(len, metrics._starts.values())) == kept
+
+
+def test_a_reload_admits_new_names_and_keeps_old_counts() -> None:
+    """A route that the new configuration names gets its series; the old one's count stays."""
+    metrics = made()
+    metrics.observe(record(attempt("slm"), served="slm"))
+    metrics.observe(record(route="fresh"))
+    metrics.reconfigure(["fresh"], ["tiny"])
+    metrics.observe(record(attempt("tiny"), served="tiny", route="fresh"))
+    assert value(metrics, "weir_requests_total", route="intents", outcome="accepted", mode="enforce") == 1
+    assert value(metrics, "weir_requests_total", route="other", outcome="accepted", mode="enforce") == 1
+    assert value(metrics, "weir_requests_total", route="fresh", outcome="accepted", mode="enforce") == 1
+    assert value(metrics, "weir_served_total", route="fresh", rung="tiny") == 1
+
+
+def test_the_page_may_be_rendered_while_others_count() -> None:
+    """`render` in threads beside `observe`: no error, and the last page has the whole count."""
+    metrics, errors = made(), []
+
+    def scrape() -> None:
+        try:
+            for _ in range(20):
+                metrics.render()
+        except Exception as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=scrape) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for n in range(500):
+        metrics.observe(record(attempt(RUNGS[n % 3]), served=RUNGS[n % 3], route=ROUTES[n % 2]))
+    for thread in threads:
+        thread.join(30)
+    assert not errors
+    total = sum(value(metrics, "weir_requests_total", route=r, outcome="accepted", mode="enforce") for r in ROUTES)
+    assert total == 500

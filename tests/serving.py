@@ -1,0 +1,79 @@
+"""A whole gateway on a real socket, in the test's own loop: `async with serving(yaml, tmp_path) as served: ...`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from gateway.app import Application, bind
+from gateway.log import Log
+from gateway.record import Record
+from tests.waiting import until
+
+
+class Served:
+    """A running gateway and a client for it."""
+
+    def __init__(self, app: Application, client: httpx.AsyncClient, port: int, config: Path) -> None:
+        self.app = app
+        self.client = client
+        self.port = port
+        self.config = config
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def chat(self, body: dict[str, Any], **headers: str) -> httpx.Response:
+        return await self.client.post(
+            "/v1/chat/completions", json=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+
+    def record(self, response: httpx.Response) -> Record:
+        """The Record behind a response. It is told before the last byte: no waiting."""
+        found = self.app.recorder.find(response.headers["x-weir-request-id"])
+        assert found is not None
+        return found
+
+    def last(self) -> Record:
+        return self.app.recorder.recent(1)[0]
+
+    def metric(self, series: str) -> float:
+        """The value of a series as it is scraped, e.g. `weir_requests_total{route="r",outcome="accepted",mode="enforce"}`; 0.0
+        when it is not there."""
+        for line in self.app.metrics.render().decode().splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == series:
+                return float(value)
+        return 0.0
+
+
+@asynccontextmanager
+async def serving(config: str, folder: Path, **client: Any) -> AsyncIterator[Served]:
+    """`config`: YAML. The state directory is `folder`/var; logs go nowhere."""
+    path = folder / "weir.yaml"
+    path.write_text(config)
+    app = Application(path, overrides={"state_dir": folder / "var", "port": 0, "watch": 0.02}, log=Log(off=True))
+    listening = bind("127.0.0.1", 0)
+    port: int = listening.getsockname()[1]
+    server = uvicorn.Server(
+        uvicorn.Config(app, lifespan="on", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=2)
+    )
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(_run(server, listening))
+        try:
+            await until(lambda: server.started or running.done())
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, **client) as http:
+                yield Served(app, http, port, path)
+        finally:
+            server.should_exit = True
+
+
+async def _run(server: uvicorn.Server, listening: Any) -> None:
+    # Not `serve`: that would put handlers on the signals of the test run.
+    await server._serve(sockets=[listening])

@@ -1,0 +1,57 @@
+"""Kinds for tests: what a backend, a router and a validator from somebody else's module look like."""
+
+from pydantic import BaseModel, Field, SerializeAsAny
+
+from backends._secret import Secret
+from backends.base import BackendConfig
+from routers.base import RouterConfig
+
+
+class Cloud:
+    class Config(BackendConfig):
+        base_url: str = "http://127.0.0.1:1"
+        model: str = ""
+        port: int = 1
+        api_key: Secret | None = None
+        headers: dict[str, Secret] = Field(default_factory=dict)
+
+        def missing(self) -> str:
+            return self.api_key.missing if self.api_key else ""
+
+
+class Local:
+    class Config(BackendConfig):
+        pass
+
+
+class Several:
+    """A router made of routers, with a plain table of its own between them."""
+
+    class Config(RouterConfig):
+        class Tier(BaseModel):
+            weight: float = 1.0
+            use: SerializeAsAny[RouterConfig]
+
+        of: tuple[SerializeAsAny[RouterConfig], ...] = ()
+        tiers: tuple[Tier, ...] = ()
+
+
+class Leaf:
+    class Config(RouterConfig):
+        neighbours: int = Field(5, ge=1)
+
+
+class Bare:
+    """No kind: it has no Config."""
+
+
+class Wrong:
+    """No kind: its Config is something else."""
+
+    Config = int
+
+
+class Judge:
+    class Config(BaseModel, extra="forbid", frozen=True):
+        kind: str
+        least: int = 1

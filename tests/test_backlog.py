@@ -1,0 +1,97 @@
+"""gateway.backlog: a bounded queue with one thread behind it."""
+
+import asyncio
+import threading
+
+import pytest
+
+from gateway.backlog import BATCH, Backlog
+from tests.waiting import until
+
+
+def test_nothing_is_lost_under_a_busy_producer() -> None:
+    """Every item that `put` took is written once and in order, however puts and batches interleave."""
+    got: list[int] = []
+    taken: list[int] = []
+
+    async def whole() -> None:
+        backlog: Backlog[int] = Backlog(got.extend, limit=300, name="t", every=0.0)
+        backlog.start()
+        for n in range(20_000):
+            if backlog.put(n):
+                taken.append(n)
+            if n % 100 == 0:
+                await asyncio.sleep(0)
+        assert await backlog.close(10) == 0
+
+    asyncio.run(whole())
+    assert got == taken
+    assert got
+
+
+def test_batches_are_bounded() -> None:
+    """`write` never gets more than BATCH items at once."""
+    sizes: list[int] = []
+
+    async def whole() -> None:
+        backlog: Backlog[int] = Backlog(lambda batch: sizes.append(len(batch)), limit=10_000, name="t")
+        for n in range(2 * BATCH + 1):
+            assert backlog.put(n)
+        backlog.start()
+        await backlog.close(5)
+
+    asyncio.run(whole())
+    assert sizes == [BATCH, BATCH, 1]
+
+
+def test_a_write_that_raises_does_not_end_the_thread() -> None:
+    """An exception costs its batch, counted, and the next batch is written."""
+    got: list[int] = []
+
+    def write(batch: list[int]) -> None:
+        if 0 in batch:
+            raise ValueError("no zeros")
+        got.extend(batch)
+
+    async def whole() -> None:
+        backlog: Backlog[int] = Backlog(write, limit=10, name="t", every=0.0)
+        backlog.start()
+        backlog.put(0)
+        await until(lambda: backlog.lost > 0)
+        backlog.put(1)
+        await backlog.close(5)
+
+    asyncio.run(asyncio.wait_for(whole(), 10))
+    assert got == [1]
+
+
+def test_who_starts_it_stops_it() -> None:
+    """After close no thread is left and nothing more is taken; a second start is refused."""
+
+    async def whole() -> None:
+        before = threading.active_count()
+        backlog: Backlog[int] = Backlog(lambda _batch: None, limit=10, name="t")
+        backlog.start()
+        assert backlog.running
+        await backlog.close(5)
+        assert not backlog.running
+        assert not backlog.put(1)
+        for thread in threading.enumerate():
+            if thread.name == "t":
+                thread.join(5)
+        assert threading.active_count() == before
+        with pytest.raises(RuntimeError):
+            backlog.start()
+
+    asyncio.run(whole())
+
+
+def test_closing_what_never_started_waits_for_nothing() -> None:
+    """close without start returns at once and tells what was left."""
+
+    async def whole() -> None:
+        backlog: Backlog[int] = Backlog(lambda _batch: None, limit=10, name="t")
+        backlog.put(1)
+        assert await asyncio.wait_for(backlog.close(60), 5) == 1
+
+    asyncio.run(whole())

@@ -1,0 +1,19 @@
+"""Canonical JSON and the short hashes by which tasks, schemas and configurations are known."""
+
+import hashlib
+from typing import Any
+
+import orjson
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+
+
+def short_hash(value: Any) -> str:
+    """First 16 hex digits of SHA-256 over the canonical JSON of `value`; "" for nothing (None, "", [], {})."""
+    if not value and value is not False and value != 0:
+        return ""
+    data = value if isinstance(value, bytes) else canonical(value)
+    return hashlib.sha256(data).hexdigest()[:16]

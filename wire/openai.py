@@ -1,0 +1,259 @@
+"""The OpenAI chat wire, read and written: answers > Chunk, usage > Tokens, Constraint > response_format. Pure.
+
+Source: OpenAI's OpenAPI document (v2.3.0), `chat.completion` and `chat.completion.chunk`, and what compatible servers really send.
+Fields of an unexpected type count as absent: nothing here raises but `Reader`, and that only `BackendError`s. Defects that an
+answer may have and still be one (a role in every chunk, two finish reasons, usage twice) are passed on faithfully; the edge
+repairs them once for every backend.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from wire import failures
+from wire.errors import BackendError, Broken
+from wire.jsontext import parse
+from wire.sse import Event, EventTooLarge, Splitter
+from wire.types import EMPTY, Chunk, Constraint, Json, Tokens
+
+DONE = b"[DONE]"
+MOST_BODY = 64 * 2**20
+"""Bytes of a whole answer. A stream has no such bound, only its events have (`wire.sse.LIMIT`)."""
+NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+"""What `json_schema.name` may be."""
+
+_OWN = {"id", "object", "created", "model", "choices", "usage", "obfuscation"}
+"""Top-level fields that Weir writes itself, or that mean nothing after the first hop."""
+
+
+def chunks(event: Json) -> list[Chunk]:
+    """The chunks of one chat.completion.chunk: one per choice; one without a choice when it only brings usage or extras."""
+    found = [
+        Chunk(
+            choice=_index(choice, at),
+            delta=_delta(choice.get("delta")),
+            finish=_text(choice.get("finish_reason")),
+            logprobs=_table(choice.get("logprobs")),
+        )
+        for at, choice in enumerate(_tables(event.get("choices")))
+    ]
+    return _with_event(found, event)
+
+
+def whole(answer: Json) -> list[Chunk]:
+    """The chunks of one chat.completion: one per choice, the message being its delta."""
+    found = [
+        Chunk(
+            choice=_index(choice, at),
+            delta=_message(choice.get("message")),
+            finish=_text(choice.get("finish_reason")),
+            logprobs=_table(choice.get("logprobs")),
+        )
+        for at, choice in enumerate(_tables(answer.get("choices")))
+    ]
+    return _with_event(found, answer)
+
+
+def tokens(usage: Json | None) -> Tokens:
+    """Token counts. `input` includes the cached ones, as OpenAI's prompt_tokens do. Zero for what is not said."""
+    if not usage:
+        return Tokens()
+    details = _table(usage.get("prompt_tokens_details")) or EMPTY
+    read = _count(usage.get("prompt_tokens"))
+    return Tokens(
+        input=read,
+        cached_input=min(read, _count(details.get("cached_tokens"))),
+        output=_count(usage.get("completion_tokens")),
+    )
+
+
+def response_format(constraint: Constraint | None) -> dict[str, Any] | None:
+    """`response_format` for a schema or json constraint; None for what this field cannot say."""
+    if constraint is None:
+        return None
+    if constraint.kind == "json":
+        return {"type": "json_object"}
+    if constraint.kind != "schema":
+        return None
+    name = constraint.name if NAME.match(constraint.name) else "answer"
+    schema: dict[str, Any] = {"name": name, "schema": constraint.value}
+    if constraint.strict:
+        schema["strict"] = True
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def says(asked: Any, constraint: Constraint) -> bool:
+    """Whether a body's own `response_format` already asks for `constraint` (then its name and description stay as they are)."""
+    wanted = response_format(constraint)
+    if wanted is None or not isinstance(asked, Mapping) or asked.get("type") != wanted["type"]:
+        return False
+    inner = asked.get("json_schema")
+    return wanted["type"] == "json_object" or (isinstance(inner, Mapping) and inner.get("schema") == constraint.value)
+
+
+class Reader:
+    """An upstream's body, in any pieces, into chunks; it knows when the answer is complete. Sans-I/O.
+
+    faithful: every byte comes out again as the `raw` of a chunk, nothing is judged: an error event, an unreadable event or a
+    missing end is passed on as it is (`meta: {"error": reason}` says so). Otherwise chunks carry no bytes and each of these
+    raises.
+    """
+
+    def __init__(self, backend: str, head: Mapping[str, str], *, faithful: bool = False) -> None:
+        self._backend = backend
+        self._head = head
+        self._unsent: Mapping[str, str] | None = head
+        self._faithful = faithful
+        self.streaming = head.get("content-type", "").lower().startswith("text/event-stream")
+        """The body is an event stream."""
+        self._splitter = Splitter()
+        self._body: list[bytes] = []
+        self._length = 0
+        self._open: set[int] = set()
+        self._finished: set[int] = set()
+        self.done = False
+        """[DONE] has been read."""
+        self.heard = 0
+        """Events that said something; comments do not count."""
+
+    def feed(self, block: bytes) -> list[Chunk]:
+        """The chunks that `block` completes. Raises BackendError."""
+        if not self.streaming:
+            self._body.append(block)
+            self._length += len(block)
+            if self._length > MOST_BODY:
+                raise Broken(f"{self._backend}: the answer is longer than {MOST_BODY} bytes")
+            return []
+        try:
+            events = self._splitter.feed(block)
+        except EventTooLarge as exc:
+            raise Broken(f"{self._backend}: {exc}") from exc
+        return [chunk for event in events for chunk in self._event(event)]
+
+    def close(self) -> list[Chunk]:
+        """The body has ended. Raises BackendError: Broken when the answer has not."""
+        if not self.streaming:
+            return self._whole(b"".join(self._body))
+        try:
+            left = self._splitter.close()
+        except EventTooLarge as exc:
+            raise Broken(f"{self._backend}: {exc}") from exc
+        found = [chunk for event in left for chunk in self._event(event)]
+        if not self._faithful and (not self._finished or self._open - self._finished):
+            raise Broken(f"{self._backend}: the stream ended before the answer did (no finish_reason)")
+        return found
+
+    def _event(self, event: Event) -> list[Chunk]:
+        if not event.data or self.done:
+            return self._send([], event.raw)
+        self.heard += 1
+        if event.data == DONE:
+            self.done = True
+            return self._send([], event.raw)
+        try:
+            value = parse(event.data)
+            if not isinstance(value, dict):
+                raise Broken(f"{self._backend}: an event of the stream is no JSON object")
+            if value.get("error") or (event.event == "error" and "choices" not in value):
+                raise failures.failure_in_stream(self._backend, value, event.data, self._head)
+        except ValueError as exc:
+            return self._bad(
+                Broken(f"{self._backend}: an event of the stream is no JSON ({exc.__class__.__name__})"), event.raw
+            )
+        except BackendError as exc:
+            return self._bad(exc, event.raw)
+        return self._send(chunks(value), event.raw)
+
+    def _whole(self, body: bytes) -> list[Chunk]:
+        try:
+            value = parse(body)
+            if not isinstance(value, dict):
+                raise Broken(f"{self._backend}: the answer is no JSON object", body=body)
+            if value.get("error"):
+                raise failures.failure_in_stream(self._backend, value, body, self._head)
+            found = whole(value)
+            if not any(chunk.finish for chunk in found) or not all(chunk.finish for chunk in found if chunk.delta):
+                raise Broken(f"{self._backend}: the answer has no choice with a finish_reason", body=body)
+        except ValueError:
+            kind = self._head.get("content-type", "").partition(";")[0] or "no content-type"
+            return self._bad(Broken(f"{self._backend}: the answer is no JSON ({kind})", body=body), body)
+        except BackendError as exc:
+            return self._bad(exc, body)
+        return self._send(found, body)
+
+    def _bad(self, exc: BackendError, raw: bytes) -> list[Chunk]:
+        if not self._faithful:
+            raise exc
+        return self._send([Chunk(meta={"error": exc.reason})], raw)
+
+    def _send(self, found: list[Chunk], raw: bytes) -> list[Chunk]:
+        for chunk in found:
+            if chunk.delta or chunk.finish:
+                self._open.add(chunk.choice)
+            if chunk.finish:
+                self._finished.add(chunk.choice)
+        if self._faithful and raw:
+            found = [replace(found[0], raw=raw), *found[1:]] if found else [Chunk(raw=raw)]
+        if self._unsent is not None and found:
+            found = [replace(found[0], head=self._unsent), *found[1:]]
+            self._unsent = None
+        return found
+
+
+def _with_event(found: list[Chunk], event: Json) -> list[Chunk]:
+    """What stands beside the choices goes with the first chunk."""
+    usage = _table(event.get("usage"))
+    extra = {key: value for key, value in event.items() if key not in _OWN and value is not None} or None
+    if usage is None and extra is None:
+        return found
+    if not found:
+        return [Chunk(usage=usage, extra=extra)]
+    return [replace(found[0], usage=usage, extra=extra), *found[1:]]
+
+
+def _delta(value: Any) -> Json:
+    delta = _table(value) or EMPTY
+    return {**delta, "tool_calls": _tool_calls(delta["tool_calls"])} if delta.get("tool_calls") else delta
+
+
+def _message(value: Any) -> Json:
+    message = {key: item for key, item in (_table(value) or EMPTY).items() if item is not None}
+    if message.get("tool_calls"):
+        message["tool_calls"] = _tool_calls(message["tool_calls"])
+    return message
+
+
+def _tool_calls(value: Any) -> list[dict[str, Any]]:
+    """Each with an index, and without null keys: some servers send `name: null` in later deltas, which clients append."""
+    calls = []
+    for at, call in enumerate(_tables(value)):
+        kept = {key: item for key, item in call.items() if item is not None}
+        function = kept.get("function")
+        if isinstance(function, Mapping):
+            kept["function"] = {key: item for key, item in function.items() if item is not None}
+        kept["index"] = _index(call, at)
+        calls.append(kept)
+    return calls
+
+
+def _index(value: Json, at: int) -> int:
+    index = value.get("index")
+    return index if type(index) is int and index >= 0 else at
+
+
+def _tables(value: Any) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _table(value: Any) -> Json | None:
+    return value if isinstance(value, dict) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53 else 0

@@ -29,7 +29,9 @@ class PriceConfig(BaseModel):
     cached_input: float | None = Field(None, ge=0, description="USD per million cached input tokens; default: as input")
     output: float = Field(0.0, ge=0, description="USD per million output tokens")
     gpu_hour: float | None = Field(None, ge=0, description="USD per hour of the hardware that serves this rung")
-    tokens_per_second: float | None = Field(None, gt=0, description="output tokens per second that it serves on average")
+    tokens_per_second: float | None = Field(
+        None, gt=0, description="output tokens per second that it serves on average"
+    )
 
     def price(self) -> Price:
         served = 0.0
@@ -76,6 +78,9 @@ class BackendResources(Protocol):
 
 
 class Backend(Protocol):
+    """May have an attribute `dialect`: the API that its upstream speaks ("chat" when it has none). Only requests of that dialect can
+    be passed through unchanged."""
+
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError."""
 

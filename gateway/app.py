@@ -115,6 +115,7 @@ class Application:
         )
         observers = (self.metrics.observe, self.recorder.record, self.log.request)
         self.live = Live(setup, observers)
+        self.metrics.in_flight(lambda: self.live.in_flight)
         self._limits = LimitsOf(Limits(settings.access.keys))
         self._state_dir = settings.server.state_dir
         self._reload = asyncio.Event()

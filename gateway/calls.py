@@ -58,6 +58,7 @@ def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
         text=query.text,
         model=query.model,
         raw=asked.raw if story.verbatim else b"",
+        dialect=asked.dialect,
         request_id=story.id,
         headers={name: value for name, value in headers.items() if not name.startswith("x-weir-")},
     )

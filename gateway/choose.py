@@ -81,5 +81,6 @@ def _straight(story: Story, decision: Decision, target: Target, backend: str) ->
     story.decision = decision
     story.straight = True
     story.mode = story.mode or "straight"
-    story.verbatim = bool(target.through) and backend == target.through and bool(story.asked.raw)
+    native = getattr(story.setup.backends[backend], "dialect", "chat") == story.asked.dialect
+    story.verbatim = native and backend == target.through and bool(story.asked.raw)
     story.plan = Plan(rungs=(story.setup.rungs[backend],))

@@ -175,6 +175,8 @@ def _read(record: Record) -> bool:
 def _climb(record: Record, terms: Terms, route: Route, decision: Decision, first: str, how: How) -> Again:
     """The ladder again, one attempt after the other, each with the answer that is on record."""
     ladder = plan(_configured(route), decision, reserve=terms.reserve, first=first)
+    if not record.facts.schema:  # as the pipeline does: there is no schema to be strict about
+        ladder = structs.replace(ladder, strict=False)
     seen = {attempt.rung: attempt for attempt in record.attempts} if record.route == route.name else {}
     attempts: list[Attempt] = []
     left = route.seconds
@@ -196,7 +198,7 @@ def _climb(record: Record, terms: Terms, route: Route, decision: Decision, first
         told = seen.get(rung.name)
         if told is not None and _judged(told, record, top):
             attempt, missing = _again(told, len(attempts), step, rung, route, top=top)
-            unchecked = unchecked or (missing and (not top or route.strict))
+            unchecked = unchecked or (missing and (not top or ladder.strict))
             usd = cost(told.tokens, terms.prices[rung.name]) if rung.name in terms.prices else told.cost
             attempts.append(structs.replace(attempt, cost=usd))
             left -= 0.0 if top else min(told.seconds, step.seconds)

@@ -26,6 +26,8 @@ class Side(Struct, frozen=True):
     """Route > outcome > requests; "" for requests that no route took."""
     llm_share: float
     cost: float
+    escalation_rate: float | None = None
+    """escalated / (accepted + escalated); None when there were neither."""
 
 
 class Change(Struct, frozen=True):
@@ -106,10 +108,12 @@ class _Tally:
 
     def side(self) -> Side:
         outcomes = sum(self._routes.values(), Counter[str]())
+        proven = outcomes["accepted"] + outcomes["escalated"]
         large = sum(outcomes[outcome] for outcome in LARGE)
         return Side(
             outcomes=dict(outcomes.most_common()),
             routes={name: dict(counts.most_common()) for name, counts in sorted(self._routes.items())},
             llm_share=large / outcomes.total() if outcomes else 0.0,
             cost=self._cost,
+            escalation_rate=outcomes["escalated"] / proven if proven else None,
         )

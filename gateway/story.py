@@ -5,6 +5,7 @@ The only mutable thing on the line, owned by the one pipeline that answers the r
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Literal
 
 from gateway import escalate, money
 from gateway.decide import Decision, Route, Rung
@@ -190,8 +191,8 @@ class Story:
         return AttemptRecord(
             number=attempt.number,
             rung=attempt.rung.name,
-            outcome="delivered" if delivered else "error" if attempt.error else "rejected" if rejected else "stopped",
-            reason="" if delivered and not self.degraded else rejected or "",
+            outcome=_fate(attempt, rejected, delivered=delivered, complete=self.complete),
+            reason="" if delivered and not self.degraded and not attempt.error else rejected or "",
             error=attempt.error.message if attempt.error else "",
             model=str(fold.meta.get("model") or attempt.rung.digest),
             verdicts=[VerdictRecord(v.validator, v.opinion, v.reason or "", v.detail) for v in attempt.verdicts],
@@ -226,6 +227,16 @@ class Story:
             session=self.setup.text_hash(query.session) if query.session else "",
             stream=self.asked.wants.stream,
         )
+
+
+def _fate(
+    attempt: AttemptStory, rejected: str | None, *, delivered: bool, complete: bool
+) -> Literal["delivered", "rejected", "error", "stopped"]:
+    if attempt.error is not None:
+        return "error"
+    if delivered:
+        return "delivered" if complete else "stopped"
+    return "rejected" if rejected else "stopped"
 
 
 def _size(text: str, calls: Sequence[ToolCall]) -> int:

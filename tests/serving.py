@@ -61,7 +61,9 @@ async def serving(config: str, folder: Path, **client: Any) -> AsyncIterator[Ser
     listening = bind("127.0.0.1", 0)
     port: int = listening.getsockname()[1]
     server = uvicorn.Server(
-        uvicorn.Config(app, lifespan="on", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            app, lifespan="on", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=2
+        )
     )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     async with asyncio.TaskGroup() as group:
@@ -72,6 +74,8 @@ async def serving(config: str, folder: Path, **client: Any) -> AsyncIterator[Ser
                 yield Served(app, http, port, path)
         finally:
             server.should_exit = True
+            await until(running.done)
+            listening.close()
 
 
 async def _run(server: uvicorn.Server, listening: Any) -> None:

@@ -140,6 +140,8 @@ class Call(Struct, frozen=True):
     """The name that the caller asked for; sent on when the backend names no model of its own."""
     raw: bytes = b""
     """Not empty: send exactly these bytes and yield chunks whose `raw` joined are exactly the upstream's bytes."""
+    dialect: str = "chat"
+    """The API that the caller speaks: `raw` is in it. A backend whose own wire it is may use what the canonical body only carries along."""
     request_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Request headers that may go on to the upstream (never credentials, never `x-weir-*`)."""

@@ -148,7 +148,7 @@ class AiohttpClient:
             data=body if len(body) < _LARGE else io.BytesIO(body),
             headers={"accept-encoding": "identity", **headers},
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect),
+            timeout=_connect_within(connect),
         )
 
     def _session(self, connector: _Connector) -> aiohttp.ClientSession:
@@ -222,12 +222,13 @@ class _Answer:
         return self
 
     async def __anext__(self) -> bytes:
+        content = self._response.content
         when, seconds, phase = self._until()
         with translated(self._origin, phase, seconds):
-            block = self._response.content.read_nowait()
-            if not block:
+            block = content.read_nowait()  # raises what ended the body early
+            if not block and not content.at_eof():
                 async with asyncio.timeout_at(when):
-                    block = await self._response.content.readany()
+                    block = await content.readany()
         if not block:
             raise StopAsyncIteration
         self._first = False
@@ -268,6 +269,12 @@ def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
     return head
 
 
+@functools.lru_cache(maxsize=256)
+def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
+
+
+@functools.lru_cache(maxsize=256)
 def _origin(url: str) -> str:
     """Host and port: what messages may name. Never a user, a path or a query."""
     try:

@@ -14,6 +14,7 @@ class Stamp(Struct, frozen=True):
     """What is constant over one answer, whoever gives it."""
 
     id: str
+    """Unique, without a prefix: each dialect writes its own before it (chatcmpl-, resp_, msg_)."""
     created: int
     """Unix seconds."""
     model: str
@@ -43,6 +44,8 @@ class Writer(Protocol):
 
 class Dialect(Protocol):
     name: str
+    schema_param: str
+    """Where the caller wrote the answer's schema, for errors about it."""
 
     def understand(self, body: Any, raw: bytes, caller: Caller) -> Asked:
         """Raises BadRequest naming the field and the way out."""

@@ -21,6 +21,7 @@ from wire.hashing import short_hash
 from wire.types import Asked, Chunk, Constraint, Json, Query, Wants
 
 name = "chat"
+schema_param = "response_format.json_schema.schema"
 
 ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 SCHEMA_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
@@ -218,7 +219,7 @@ def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
     return orjson.dumps(
         {
             **answer.extra,
-            "id": stamp.id,
+            "id": f"chatcmpl-{stamp.id}",
             "object": "chat.completion",
             "created": stamp.created,
             "model": stamp.model,
@@ -262,7 +263,7 @@ class Writer:
     def __init__(self, asked: Asked, stamp: Stamp) -> None:
         self._asked = asked
         self._base: dict[str, Any] = {
-            "id": stamp.id,
+            "id": f"chatcmpl-{stamp.id}",
             "object": "chat.completion.chunk",
             "created": stamp.created,
             "model": stamp.model,

@@ -19,6 +19,13 @@ class Bypass(Struct, frozen=True, forbid_unknown_fields=True):
     def covers(self, route: str) -> bool:
         return self.all or route in self.routes
 
+    def switched(self, on: bool, routes: tuple[str, ...] = ()) -> "Bypass":
+        """On or off for `routes`; without any, for everything, and then off clears the routes too."""
+        if not routes:
+            return Bypass(on, self.routes if on else ())
+        kept = [name for name in self.routes if name not in routes]
+        return Bypass(self.all, tuple(sorted({*kept, *(routes if on else ())})))
+
 
 class Reading(Struct, frozen=True):
     """What `read` found."""

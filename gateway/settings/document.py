@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from gateway.settings.mistakes import Mistake, Place, Where, dotted
 
@@ -38,11 +39,19 @@ _resolve("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.")
 _resolve("merge", r"^<<$", ["<"])
 
 
-def read_document(text: str, file: str) -> tuple[dict[str, Any], dict[Where, Place], list[Mistake]]:
-    """The top-level table of a YAML text, where each of its parts stands, and what is wrong with it as YAML.
+class Document(Struct, frozen=True):
+    """One YAML text, read."""
 
-    Never raises. A text that is no YAML, or no table, is an empty table and a mistake.
-    """
+    table: dict[str, Any]
+    """Empty when the text is no YAML, or no table."""
+    places: dict[Where, Place]
+    mistakes: list[Mistake]
+    unread: frozenset[Where]
+    """What stands in `table` as None because it could not be read; there is a mistake for each."""
+
+
+def read_document(text: str, file: str) -> Document:
+    """Never raises: what is wrong with a text is in `mistakes`."""
     reader = _Reader(file)
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -50,18 +59,22 @@ def read_document(text: str, file: str) -> tuple[dict[str, Any], dict[Where, Pla
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
         message = ", ".join(str(part) for part in (exc.context, exc.problem) if part)
-        return {}, {}, [*reader.mistakes, Mistake(file, mark.line + 1 if mark else 0, "", f"no YAML: {message}")]
+        return _nothing(Mistake(file, mark.line + 1 if mark else 0, "", f"no YAML: {message}"))
     except yaml.reader.ReaderError as exc:
         line = text.count("\n", 0, exc.position) + 1
-        return {}, {}, [Mistake(file, line, "", "no YAML: a control character stands here")]
+        return _nothing(Mistake(file, line, "", "no YAML: a control character stands here"))
     except RecursionError:
-        return {}, {}, [Mistake(file, 0, "", "no YAML that can be read: nested too deeply")]
+        return _nothing(Mistake(file, 0, "", "no YAML that can be read: nested too deeply"))
     except _TooLarge:
-        return {}, {}, [Mistake(file, 0, "", f"more than {MOST_NODES:,} values (aliases counted as often as used)")]
+        return _nothing(Mistake(file, 0, "", f"more than {MOST_NODES:,} values (aliases counted as often as used)"))
     if not isinstance(value, dict):
         reader.mistakes.append(Mistake(file, 1, "", "the file must be a table: `backends:`, `router:`, `routes:` ..."))
         value = {}
-    return value, reader.places, reader.mistakes
+    return Document(value, reader.places, reader.mistakes, frozenset(reader.unread))
+
+
+def _nothing(mistake: Mistake) -> Document:
+    return Document({}, {}, [mistake], frozenset())
 
 
 class _TooLarge(Exception):
@@ -75,6 +88,7 @@ class _Reader:
         self.file = file
         self.places: dict[Where, Place] = {}
         self.mistakes: list[Mistake] = []
+        self.unread: set[Where] = set()
         self._count = 0
 
     def value(self, node: yaml.Node, where: Where, above: frozenset[int]) -> Any:
@@ -82,7 +96,7 @@ class _Reader:
         if self._count > MOST_NODES:
             raise _TooLarge
         if id(node) in above:
-            return self._wrong(node, where, "an alias may not contain itself")
+            return self._unread(node, where, "an alias may not contain itself")
         above |= {id(node)}
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return {
@@ -93,7 +107,7 @@ class _Reader:
             return [self._child(child, (*where, index), child, above) for index, child in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, where)
-        return self._wrong(node, where, f"the tag {node.tag.replace(_TAG, '!!')} is not known here")
+        return self._unread(node, where, f"the tag {node.tag.replace(_TAG, '!!')} is not known here")
 
     def _child(self, node: yaml.Node, where: Where, marker: yaml.Node, above: frozenset[int]) -> Any:
         # A table stands where its key stands; a scalar where it stands itself (it may be on a line below its key).
@@ -141,8 +155,8 @@ class _Reader:
                 return text.lower() == "true"
             case "int" | "float" as kind:
                 return self._number(node, where, kind, text)
-            case tag:
-                return self._wrong(node, where, f"the tag !!{tag.removeprefix('!')} is not known here")
+            case _:
+                return self._unread(node, where, f"the tag {node.tag.replace(_TAG, '!!')} is not known here")
 
     def _number(self, node: yaml.ScalarNode, where: Where, kind: str, text: str) -> Any:
         """A number that JSON has too: finite, and an integer of at most 64 bits."""
@@ -155,10 +169,14 @@ class _Reader:
             fraction = float(text)
             if abs(fraction) != float("inf"):
                 return fraction
-        return self._wrong(node, where, "a number must be finite, and an integer must fit 64 bits")
+        return self._unread(node, where, "a number must be finite, and an integer must fit 64 bits")
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(self.file, node.start_mark.line + 1)
+
+    def _unread(self, node: yaml.Node, where: Where, message: str) -> None:
+        self.unread.add(where)
+        self._wrong(node, where, message)
 
     def _wrong(self, node: yaml.Node, where: Where, message: str) -> None:
         place = self._place(node)

@@ -64,7 +64,7 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
     def say(where: Where, message: str, severity: Severity) -> None:
         mistakes.append(sources.lines.mistake(where, message, severity))
 
-    walk = Walk(os.environ if env is None else env, path.parent, say)
+    walk = Walk(os.environ if env is None else env, path.parent, say, sources.unread)
     data = walk.table(Settings, sources.table, ())
     examples = tuple(_read_examples(data, path.parent, walk.dropped, say))
     settings = None if not sources.table and mistakes else _settings(data, walk.dropped, say)

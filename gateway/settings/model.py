@@ -59,7 +59,7 @@ class Accept(Frozen):
     )
     calibration: Path | None = Field(None, description="calibration file; default: the one shipped with the specialist")
     validators: tuple[Check, ...] = Field(
-        ("fits_schema", "finished", "not_refused", "tool_arguments"),
+        ("not_refused", "finished", "fits_schema", "tool_arguments"),
         description="hard checks in order; `sure_enough` is added after them when `risk` is set",
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.settings.document import read_document
+from gateway.settings.document import Document, read_document
 from gateway.settings.mistakes import LineMap, Mistake, Place, Where, dotted
 
 _GLOB = frozenset("*?[")
@@ -26,13 +26,17 @@ class Sources(Struct, frozen=True):
     folders: tuple[Path, ...]
     """Those that a glob looked into: a new file there changes the configuration."""
     mistakes: list[Mistake]
+    unread: frozenset[Where]
+    """What could not be read as YAML; it stands in `table` as None."""
 
 
 def read_sources(path: Path) -> Sources:
     """Never raises: what cannot be read is a mistake."""
     mistakes: list[Mistake] = []
     places: dict[Where, Place] = {}
-    table = _read(path, places, mistakes, Mistake(str(path), 0, "", ""))
+    main = _read(path, mistakes, Mistake(str(path), 0, "", ""))
+    table, unread = main.table, set(main.unread)
+    places.update(main.places)
     lines = LineMap(places, Place(str(path), 1 if table else 0))
     files, folders = [path], []
     for where, pattern in _patterns(table.pop("include", []), lines, mistakes):
@@ -48,25 +52,24 @@ def read_sources(path: Path) -> Sources:
             if other in files:
                 continue
             files.append(other)
-            there: dict[Where, Place] = {}
-            part = _read(other, there, mistakes, lines.mistake(where, ""))
-            _merge(table, places, part, there, mistakes)
+            part = _read(other, mistakes, lines.mistake(where, ""))
+            unread |= part.unread
+            _merge(table, places, part, mistakes)
     known = tuple(folder for folder in folders if not _GLOB & set(str(folder)))
-    return Sources(table, LineMap(places, lines.at(())), tuple(files), known, mistakes)
+    return Sources(table, LineMap(places, lines.at(())), tuple(files), known, mistakes, frozenset(unread))
 
 
-def _read(path: Path, places: dict[Where, Place], mistakes: list[Mistake], named: Mistake) -> dict[str, Any]:
+def _read(path: Path, mistakes: list[Mistake], named: Mistake) -> Document:
     """`named`: where this file is named, for the mistake that it cannot be read."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as exc:
         why = (exc.strerror or "cannot be read") if isinstance(exc, OSError) else "is not UTF-8"
-        mistakes.append(Mistake(named.file, named.line, named.where, f"{path}: {why}"))
-        return {}
-    table, found, wrong = read_document(text, str(path))
-    places.update(found)
-    mistakes += wrong
-    return table
+        mistakes.append(Mistake(named.file, named.line, named.where, f"{path}: {why}" if named.line else why))
+        return Document({}, {}, [], frozenset())
+    document = read_document(text, str(path))
+    mistakes += document.mistakes
+    return document
 
 
 def _patterns(include: Any, lines: LineMap, mistakes: list[Mistake]) -> Iterator[tuple[Where, str]]:
@@ -79,16 +82,11 @@ def _patterns(include: Any, lines: LineMap, mistakes: list[Mistake]) -> Iterator
             mistakes.append(lines.mistake(where, "must be a file name or a glob, or a list of them"))
 
 
-def _merge(
-    table: dict[str, Any],
-    places: dict[Where, Place],
-    part: dict[str, Any],
-    there: dict[Where, Place],
-    mistakes: list[Mistake],
-) -> None:
+def _merge(table: dict[str, Any], places: dict[Where, Place], part: Document, mistakes: list[Mistake]) -> None:
     """Add an included file's table. What was there first stays."""
     dropped: list[Where] = []
-    for name, value in part.items():
+    there = part.places
+    for name, value in part.table.items():
         if name == "include":
             dropped.append((name,))
             mistakes.append(_at(there, (name,), "only the main file may include others"))

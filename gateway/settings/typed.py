@@ -39,13 +39,23 @@ DROP = _Drop()
 class Walk:
     """`table(Settings, data, ())` gives the data that pydantic reads. Collects what it left out in `dropped`."""
 
-    def __init__(self, env: Mapping[str, str], folder: Path, say: Callable[[Where, str, Severity], None]) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        folder: Path,
+        say: Callable[[Where, str, Severity], None],
+        unread: frozenset[Where] = frozenset(),
+    ) -> None:
+        """unread: what is wrong already as YAML, and said."""
         self._env = env
         self._folder = folder
         self._say = say
-        self.dropped: set[Where] = set()
+        self.dropped: set[Where] = set(unread)
+        self._unread = unread
 
     def value(self, annotation: Any, data: Any, where: Where) -> Any:
+        if where in self._unread:
+            return DROP
         choices = _choices(annotation)
         if Secret in choices and isinstance(data, str):
             return self._secret(data, where)

@@ -79,7 +79,7 @@ class Door:
                 code="invalid_json",
             ) from exc
         asked = self._dialect.understand(body, raw, Caller(exchange.public_headers(), caller.tenant))
-        check_constraint(asked, setup)
+        check_constraint(asked, setup, self._dialect.schema_param)
         return asked
 
     async def _answer(self, exchange: Exchange, story: Story, told: dict[str, str]) -> None:
@@ -176,15 +176,14 @@ def request_id_of(exchange: Exchange) -> str:
 
 
 def stamp_of(story: Story) -> Stamp:
-    return Stamp(id=f"chatcmpl-{story.id.removeprefix('req_')}", created=int(story.time), model=story.asked.query.model)
+    return Stamp(id=story.id.removeprefix("req_"), created=int(story.time), model=story.asked.query.model)
 
 
-def check_constraint(asked: Asked, setup: Setup) -> None:
+def check_constraint(asked: Asked, setup: Setup, param: str) -> None:
     """A schema that no one could check is refused before anything is asked. Raises BadRequest."""
     wanted = asked.constraint
     if wanted is None or wanted.kind != "schema":
         return
-    param = "response_format.json_schema.schema"
     limits = setup.settings.limits
     if len(orjson.dumps(wanted.value)) > limits.schema_bytes:
         raise BadRequest(f"the schema is larger than {limits.schema_bytes} bytes (limits.schema_bytes)", param=param)

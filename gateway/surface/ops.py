@@ -43,7 +43,7 @@ def operations(live: Live, metrics: Metrics, recorder: Recorder) -> FastAPI:
 
     @app.get("/metrics")
     async def _metrics() -> Response:
-        # Off the loop: 200 label sets take 11 ms to write out.
+        # Off the loop: the page of 40 routes (6,400 lines) takes 28 ms to write.
         return Response(await asyncio.to_thread(metrics.render), media_type=metrics.content_type)
 
     @app.get("/v1/weir/requests/{request_id}")
@@ -51,7 +51,7 @@ def operations(live: Live, metrics: Metrics, recorder: Recorder) -> FastAPI:
         """The Record of one of the last requests, for the key that asked it and for admins."""
         caller = live.setup.keys.check(dict(request.headers))
         record = recorder.find(request_id)
-        if record is None or not (caller.admin or record.tenant == caller.tenant):
+        if record is None or not (caller.admin or (record.tenant and record.tenant == caller.tenant)):
             raise NotFound(
                 f"no Record '{request_id}' in memory: it holds the last {live.setup.settings.telemetry.records}; "
                 "`weir why` reads the files too",

@@ -1,6 +1,7 @@
 """`finished`: the answer came to its end. A truncated one is invalid even if it happens to parse."""
 
 from gateway.validators.base import PASS, Ask, ValidatorConfig, Verdict
+from wire.errors import Reason
 from wire.types import Draft
 
 
@@ -12,9 +13,10 @@ class Finished:
         self.config = config
 
     def check(self, draft: Draft, ask: Ask) -> Verdict:
-        """FAIL (truncated) for `length`, and for an answer with nothing in it."""
+        """FAIL (truncated) for `length`, and for an answer with nothing in it (refused, when a content filter left nothing)."""
         if draft.finish == "length":
             return Verdict("fail", "truncated", "finished", "stopped by the token limit")
         if draft.whole and not draft.text and not draft.tool_calls and not draft.refusal:
-            return Verdict("fail", "truncated", "finished", "empty answer")
+            reason: Reason = "refused" if draft.finish == "content_filter" else "truncated"
+            return Verdict("fail", reason, "finished", "empty answer")
         return PASS

@@ -1,6 +1,6 @@
 """`tool_arguments`: every call names a tool that was offered, with arguments that fit its parameters.
 
-Also: `tool_choice: required` or a named tool really led to a call. Parameters that are no usable JSON Schema are not judged
+Also: `tool_choice: required` really led to a call, a named tool to a call of that tool, `allowed_tools` to no other. Parameters that are no usable JSON Schema are not judged
 (OpenAI ignores exotic keywords of non-strict tools), but their arguments must still be one JSON object.
 """
 
@@ -22,21 +22,30 @@ class ToolArguments:
         self.config = config
 
     def check(self, draft: Draft, ask: Ask) -> Verdict:
-        """FAIL (tool_arguments) with the tool's position and the rule that was broken, never with the value."""
-        if not draft.whole or draft.finish == "length":
+        """FAIL with the call's position and the rule that was broken, never with a name or value out of the answer. The reason is
+        `tool_arguments`; `truncated` where the token limit cut the answer."""
+        broken = _misfit(draft, ask) if draft.whole else ""
+        if not broken:
             return PASS
-        if not draft.tool_calls:
-            missing = ask.tools and not draft.refusal and _demands_call(ask.tool_choice)
-            return _fail("a tool call was required and there is none") if missing else PASS
-        if ask.tool_choice == "none":
-            return _fail("a tool was called though tool_choice is none")
-        for position, call in enumerate(draft.tool_calls):
-            if call.kind != "function":
-                continue
-            broken = _broken(call.name, call.arguments, ask)
-            if broken:
-                return _fail(f"call {position}: {broken}")
-        return PASS
+        return Verdict("fail", "truncated" if draft.finish == "length" else "tool_arguments", "tool_arguments", broken)
+
+
+def _misfit(draft: Draft, ask: Ask) -> str:
+    if not draft.tool_calls:
+        answered = draft.refusal or draft.finish == "content_filter"
+        missing = ask.tools and not answered and _demands_call(ask.tool_choice)
+        return "a tool call was required and there is none" if missing else ""
+    if ask.tool_choice == "none":
+        return "a tool was called though tool_choice is none"
+    allowed = _allowed(ask.tool_choice)
+    for position, call in enumerate(draft.tool_calls):
+        if call.kind != "function":
+            continue
+        if call.name in ask.tools and allowed is not None and call.name not in allowed:
+            return f"call {position}: names a tool that tool_choice does not allow"
+        if broken := _broken(call.name, call.arguments, ask):
+            return f"call {position}: {broken}"
+    return ""
 
 
 def _demands_call(choice: object) -> bool:
@@ -46,6 +55,22 @@ def _demands_call(choice: object) -> bool:
             isinstance(allowed, Mapping) and allowed.get("mode") == "required"
         )
     return choice == "required"
+
+
+def _allowed(choice: object) -> list[object] | None:
+    """Names of the functions that `tool_choice` leaves to choose from; None when it leaves all of them."""
+    if not isinstance(choice, Mapping):
+        return None
+    if choice.get("type") == "allowed_tools":
+        allowed = choice.get("allowed_tools")
+        tools = allowed.get("tools") if isinstance(allowed, Mapping) else None
+        return [_name(tool) for tool in tools] if isinstance(tools, list) else None
+    return [_name(choice)] if isinstance(choice.get("function"), Mapping) else None
+
+
+def _name(tool: object) -> object:
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    return function.get("name") if isinstance(function, Mapping) else None
 
 
 def _broken(name: str, arguments: str, ask: Ask) -> str:
@@ -61,15 +86,7 @@ def _broken(name: str, arguments: str, ask: Ask) -> str:
     if tool.parameters is None:
         return ""
     try:
-        compiled = validator(canonical(tool.parameters), True)
-    except SchemaError:
+        broken = validator(canonical(tool.parameters), True).first_break(document)
+    except (SchemaError, TypeError):  # TypeError: nested deeper than can be written
         return ""
-    for error in compiled.iter_errors(document):
-        place = "/".join(map(str, error.instance_path))
-        rule = "/".join(map(str, error.schema_path))
-        return f"arguments/{place} break the tool's parameters at /{rule}"
-    return ""
-
-
-def _fail(detail: str) -> Verdict:
-    return Verdict("fail", "tool_arguments", "tool_arguments", detail)
+    return "arguments/{} break the tool's parameters at /{}".format(*broken) if broken else ""

@@ -11,16 +11,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.metrics import (
-    ATTEMPT_OUTCOMES,
-    DIRECT_REASONS,
-    ERROR_CODES,
-    MODES,
-    OUTCOMES,
-    REASONS,
-    Metrics,
-    escalations,
-)
+from gateway.decide import REASONS as DECISIONS
+from gateway.metrics import ATTEMPT_OUTCOMES, ERROR_CODES, MODES, OUTCOMES, REASONS, Metrics, escalations
 from gateway.record import AttemptRecord, Facts, Record, Seconds
 from wire.types import Tokens
 
@@ -183,8 +175,8 @@ def test_nothing_in_a_record_raises_or_mints_a_label(records: list[Record]) -> N
     for each in records:
         metrics.observe(each)
     known = {
-        *ROUTES, *RUNGS, *REASONS, *DIRECT_REASONS, *ERROR_CODES, *MODES, *OUTCOMES, *ATTEMPT_OUTCOMES, "other", "none", "1", "router", "upstream", "check", "total", "overhead", "error",
-        "timeout", "input", "cached_input", "output",
+        *ROUTES, *RUNGS, *REASONS, *DECISIONS, *ERROR_CODES, *MODES, *OUTCOMES, *ATTEMPT_OUTCOMES, "other", "none", "1",
+        "router", "upstream", "check", "total", "overhead", "error", "timeout", "input", "cached_input", "output",
     }  # fmt: skip
     for family in metrics.registry.collect():
         for sample in family.samples:
@@ -292,10 +284,9 @@ def test_series_have_the_promised_names_and_labels() -> None:
 def test_gauges_and_the_rest_that_is_no_record() -> None:
     """In flight, bypass, rungs, reloads, drops, and errors that have no Record."""
     metrics = made()
-    metrics.started()
-    metrics.started()
-    metrics.ended()
+    metrics.in_flight(lambda: 1)
     metrics.bypass("intents", True)
+    metrics.bypass("all", True)
     metrics.available("slm", True)
     metrics.available("slm", False)
     metrics.reloaded(False)
@@ -304,6 +295,7 @@ def test_gauges_and_the_rest_that_is_no_record() -> None:
     metrics.error("made-up")
     assert value(metrics, "weir_in_flight") == 1
     assert value(metrics, "weir_bypass", route="intents") == 1
+    assert value(metrics, "weir_bypass", route="all") == 1
     assert metrics.registry.get_sample_value("weir_backend_available", {"rung": "slm"}) == 0
     assert value(metrics, "weir_config_reloads_total", result="failed") == 1
     assert value(metrics, "weir_records_dropped_total") == 3

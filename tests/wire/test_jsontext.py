@@ -1,5 +1,7 @@
 """JSON as upstreams write it."""
 
+from contextlib import suppress
+
 import orjson
 import pytest
 from hypothesis import given
@@ -8,7 +10,11 @@ from hypothesis import strategies as st
 from wire.jsontext import parse
 
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -38,10 +44,8 @@ def test_sloppy(text: bytes, value: object) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes(data: bytes) -> None:
     """Whatever is no JSON is a ValueError, nothing else."""
-    try:
+    with suppress(ValueError):
         orjson.dumps(parse(data))
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"<html>", b"[" * 200_000])

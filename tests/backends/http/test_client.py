@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -339,6 +341,36 @@ def test_what_cannot_be_sent(url: str, headers: dict[str, str]) -> None:
             assert "a\nb" not in str(caught.value)
         finally:
             await client.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_tls_is_verified(trusted: bool) -> None:
+    """A certificate that nobody vouches for is refused before a byte of the request goes out; `ca_file` vouches for it.
+
+    `localhost.pem` is for 127.0.0.1 only, signed by itself, good for a hundred years, and of no use outside this test.
+    """
+    pem = Path(__file__).with_name("localhost.pem")
+
+    async def main() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        played = Upstream(_echo)
+        server = await asyncio.start_server(played.serve, "127.0.0.1", 0, ssl=context)
+        client = AiohttpClient(ca_file=pem if trusted else None)
+        await client.open()
+        try:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            if trusted:
+                assert await _ask(client, url) == b"{}"
+            else:
+                with pytest.raises(Broken, match="certificate"):
+                    await _ask(client, url)
+                assert not played.asked
+        finally:
+            await client.close()
+            server.close()
 
     asyncio.run(main())
 

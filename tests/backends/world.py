@@ -1,0 +1,58 @@
+"""What the composition root lends to backends, as small as tests need it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backends.base import Backend, BackendResources
+from backends.http.base import Http
+from backends.http.client import AiohttpClient
+from tests.backends.upstream import Handler, Upstream, upstream
+from wire.types import Call, Chunk
+
+if TYPE_CHECKING:
+    from embed.minilm import MiniLM
+    from embed.static import StaticTable
+
+
+class Resources:
+    """`BackendResources` with a real HTTP client and no embedding."""
+
+    def __init__(self, http: Http | None = None, folder: Path = Path()) -> None:
+        self._http = http
+        self._folder = folder
+
+    @property
+    def http(self) -> Http:
+        return self._http or AiohttpClient()  # one that was never opened: asking it is an error
+
+    def static_table(self, folder: Path) -> "StaticTable":
+        raise NotImplementedError
+
+    def minilm(self, folder: Path) -> "MiniLM | None":
+        return None
+
+    def resolve(self, path: Path) -> Path:
+        return self._folder / path
+
+
+@asynccontextmanager
+async def world(handler: Handler) -> AsyncIterator[tuple[BackendResources, Upstream]]:
+    """Resources with an open client, and a server that plays `handler`."""
+    client = AiohttpClient(limit=8)
+    await client.open()
+    try:
+        async with upstream(handler) as server:
+            yield Resources(client), server
+            await client.close()
+    finally:
+        await client.close()
+
+
+async def collect(backend: Backend, call: Call) -> list[Chunk]:
+    return [chunk async for chunk in backend.stream(call)]
+
+
+def text_of(chunks: list[Chunk]) -> str:
+    return "".join(chunk.delta.get("content") or "" for chunk in chunks)

@@ -1,0 +1,128 @@
+"""Weir never makes things worse than no Weir: a part that raises or hangs changes nothing for the caller, and is counted."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from gateway.record import Record
+from gateway.validators.base import Ask, ValidatorConfig, Verdict
+from routers.base import RouterConfig, RouterResources, RouteSpec
+from tests.line.world import BAD, GOOD, asks, hello, says, world
+from wire.types import Draft, Query, Scores
+
+
+class Broken:
+    """A router that raises."""
+
+    Config = RouterConfig
+
+    def __init__(self, config: RouterConfig, routes: Sequence[RouteSpec], resources: RouterResources) -> None: ...
+
+    async def score(self, query: Query) -> Scores:
+        raise RuntimeError("router: " + query.text)
+
+
+class Hanging(Broken):
+    """A router that never answers."""
+
+    async def score(self, query: Query) -> Scores:
+        await asyncio.sleep(60)
+        return Scores({})
+
+
+class Raises:
+    """A validator that raises."""
+
+    Config = ValidatorConfig
+
+    def __init__(self, config: ValidatorConfig) -> None: ...
+
+    def check(self, draft: Draft, ask: Ask) -> Verdict:
+        raise RuntimeError("validator: " + draft.text)
+
+
+class Hangs(Raises):
+    """A validator that takes for ever (long enough to tell)."""
+
+    def check(self, draft: Draft, ask: Ask) -> Verdict:
+        time.sleep(1.5)
+        return Verdict("pass")
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("Broken", "router_error"), ("Hanging", "router_timeout")])
+def test_router(tmp_path: Path, kind: str, reason: str) -> None:
+    """The request goes the default way, counted."""
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("default")) as w:
+            text = w.served.config.read_text().replace("use: {kind: rules}", f"use: {{kind: '{__name__}:{kind}'}}")
+            w.served.config.write_text(text)
+            assert await w.served.app.reload()
+            response = await w.served.chat(hello())
+            assert response.json()["choices"][0]["message"]["content"] == "default"
+            record = w.served.record(response)
+            assert (record.reason, record.route) == (reason, "general")
+            assert "hi" not in record.router
+            told = reason.removeprefix("router_")
+            assert w.served.metric(f'weir_router_errors_total{{kind="{told}"}}') == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", ["Raises", "Hangs"])
+def test_validator(tmp_path: Path, kind: str) -> None:
+    """The answer counts as unproven, so the request goes up the ladder."""
+    route = f"odd: {{match: {{schema_name: odd}}, ladder: [small, cloud], mode: enforce, accept: {{validators: ['{__name__}:{kind}']}}}}"
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("from above"), routes=route) as w:
+            response = await w.served.chat(asks("odd"))
+            assert response.json()["choices"][0]["message"]["content"] == "from above"
+            verdict = w.served.record(response).attempts[0].verdicts[0]
+            assert (verdict.opinion, verdict.validator) == ("undecided", kind)
+            assert GOOD not in verdict.detail
+
+    asyncio.run(run())
+
+
+def test_observer_and_recorder(tmp_path: Path) -> None:
+    """An observer that raises, and a state directory that cannot be written, cost no request."""
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("x")) as w:
+            told: list[Record] = []
+
+            def raises(record: Record) -> None:
+                raise RuntimeError
+
+            w.served.app.live.observers = (raises, *w.served.app.live.observers, told.append)
+            state = tmp_path / "var"
+            for file in state.glob("records*"):
+                file.unlink()
+            (state / "records.jsonl").mkdir()
+            assert (await w.served.chat(asks())).status_code == 200
+            assert len(told) == 1
+            assert w.served.app.live.observer_errors == 1
+
+    asyncio.run(run())
+
+
+def test_no_text_in_the_record(tmp_path: Path) -> None:
+    """Nothing of a prompt or of an answer stands in a Record, a metric or a header, also when a check fails on it."""
+
+    async def run() -> None:
+        async with world(tmp_path, says(BAD.replace("z", "canary-answer")), says(GOOD)) as w:
+            body = asks(
+                messages=[{"role": "system", "content": "canary-system"}, {"role": "user", "content": "canary-text"}]
+            )
+            response = await w.served.chat(body)
+            await w.served.app.recorder.close()
+            written = (tmp_path / "var" / "records.jsonl").read_text() + w.served.app.metrics.render().decode()
+            written += str(response.headers)
+            assert "canary" not in written
+            assert w.served.record(response).escalation == "schema"
+
+    asyncio.run(run())

@@ -1,0 +1,123 @@
+"""Reload, keys, limits, health, Records over HTTP."""
+
+import asyncio
+from pathlib import Path
+
+from gateway.access.keys import hash_key
+from tests.backends.upstream import Asked
+from tests.line.world import GOOD, asks, hello, says, world
+from tests.waiting import until
+
+
+def test_reload_swaps_whole(tmp_path: Path) -> None:
+    """A changed file takes effect by itself; a request in flight keeps the old Setup."""
+
+    async def slow(asked: Asked) -> None:
+        await asyncio.sleep(0.4)
+        await says("slow")(asked)
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), slow) as w:
+            app = w.served.app
+            old = app.live.setup.digest
+            async with asyncio.TaskGroup() as group:
+                flying = group.create_task(w.served.chat(hello()))
+                await until(lambda: len(w.cloud.asked) == 1)
+                w.served.config.write_text(w.served.config.read_text().replace("default: general", "default: labels"))
+                await until(lambda: app.live.setup.digest != old)
+            assert w.served.record(flying.result()).config == old
+            record = w.served.record(await w.served.chat(hello()))
+            assert record.route == "labels"
+            assert record.config == app.live.setup.digest
+            assert w.served.metric('weir_config_reloads_total{result="ok"}') == 1
+
+    asyncio.run(run())
+
+
+def test_a_wrong_file_keeps_the_old_one(tmp_path: Path) -> None:
+    """Validate whole: one mistake anywhere and nothing changes, and it is said."""
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("ok")) as w:
+            app = w.served.app
+            old = app.live.setup
+            w.served.config.write_text(w.served.config.read_text().replace("default: general", "default: nowhere"))
+            await until(lambda: 'result="failed"} 1' in app.metrics.render().decode())
+            assert app.live.setup is old
+            assert (await w.served.chat(hello())).status_code == 200
+
+    asyncio.run(run())
+
+
+def test_keys_and_limits(tmp_path: Path) -> None:
+    """Without a key 401, with one the tenant's name stands in the Record, and its bucket ends with 429 and a time to wait."""
+    more = (
+        f"access: {{keys: [{{name: agent, hash: '{hash_key('k-1')}', rate: {{per_minute: 60, burst: 3}}}},"
+        f" {{name: boss, hash: '{hash_key('k-2')}', admin: true}}]}}"
+    )
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("ok"), more=more) as w:
+            nobody = await w.served.chat(hello())
+            assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
+            assert (await w.served.client.get("/v1/models")).status_code == 401
+            assert (await w.served.client.get("/healthz")).status_code == 200
+            mine = {"authorization": "bearer k-1"}
+            response = await w.served.chat(hello(), **mine)
+            assert w.served.record(response).tenant == "agent"
+            assert response.headers["x-ratelimit-limit-requests"] == "3"
+            for _ in range(2):
+                await w.served.chat(hello(), **mine)
+            limited = await w.served.chat(hello(), **mine)
+            assert limited.status_code == 429
+            assert float(limited.headers["retry-after"]) > 0
+            assert "authorization" not in w.cloud.asked[0].headers
+
+            path = f"/v1/weir/requests/{response.headers['x-weir-request-id']}"
+            assert (await w.served.client.get(path)).status_code == 401
+            own = await w.served.client.get(path, headers=mine)
+            assert own.json()["route"] == "general"
+            assert (await w.served.client.get("/v1/weir/requests", headers=mine)).status_code == 403
+            boss = {"authorization": "Bearer k-2"}
+            assert len((await w.served.client.get("/v1/weir/requests", headers=boss)).json()) >= 4
+
+    asyncio.run(run())
+
+
+def test_health_and_metrics(tmp_path: Path) -> None:
+    """Health asks nobody; metrics are scraped as text; a Record of a refused request counts its error."""
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("ok")) as w:
+            await w.served.chat(asks())
+            await w.served.client.post("/v1/chat/completions", content=b"{")
+            assert (await w.served.client.get("/healthz")).json() == {"status": "ok"}
+            ready = (await w.served.client.get("/readyz")).json()
+            assert ready["routes"]["labels"]["ladder"] == ["small", "cloud"]
+            page = await w.served.client.get("/metrics")
+            assert page.headers["content-type"].startswith("text/plain")
+            assert 'weir_accepted_total{route="labels",rung="small"} 1' in page.text
+            assert 'weir_errors_total{code="invalid_json"} 1' in page.text
+            assert len(w.small.asked) == 1
+
+    asyncio.run(run())
+
+
+def test_too_many_at_once(tmp_path: Path) -> None:
+    """Past `limits.in_flight` a request is refused at once with 503 and retry-after, not queued."""
+
+    async def slow(asked: Asked) -> None:
+        await asyncio.sleep(0.3)
+        await says("slow")(asked)
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), slow, more="limits: {in_flight: 2}") as w:
+            responses = await asyncio.gather(*(w.served.chat(hello()) for _ in range(6)))
+            statuses = sorted(r.status_code for r in responses)
+            assert statuses[:2] == [200, 200]
+            assert 503 in statuses
+            refused = next(r for r in responses if r.status_code == 503)
+            assert refused.json()["error"]["code"] == "overloaded"
+            assert refused.headers["retry-after"] == "1"
+
+    asyncio.run(run())

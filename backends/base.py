@@ -8,7 +8,7 @@ A whole answer is one chunk per choice. It raises `wire.errors.BackendError` (be
 
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -49,6 +49,11 @@ class BackendConfig(BaseModel):
     kind: str
     price: PriceConfig = PriceConfig()
     timeout: float = Field(30.0, gt=0, description="seconds to the end of an answer, before its first byte went out")
+    modalities: tuple[Literal["text", "image", "audio", "file"], ...] = Field(
+        ("text",),
+        description="kinds of content parts that this backend takes; a request with others goes to a higher rung",
+    )
+    context_length: int | None = Field(None, gt=0, description="tokens; told to clients in /v1/models")
     cloud: bool = Field(False, description="true: leaves the house; `egress: local` forbids such a rung")
 
     def missing(self) -> str:

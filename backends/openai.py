@@ -54,6 +54,7 @@ class OpenAIConfig(BackendConfig):
     drop: tuple[str, ...] = Field(
         (), description="body fields that this upstream refuses, e.g. logprobs for some models"
     )
+    modalities: tuple[Literal["text", "image", "audio", "file"], ...] = ("text", "image", "audio", "file")
     cloud: bool = True
 
     @field_validator("base_url")

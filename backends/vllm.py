@@ -1,6 +1,6 @@
 """A small model behind vLLM's OpenAI server: the `openai` rung with vLLM's spelling (`wire.vllm`), at home by default."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ class VllmConfig(OpenAIConfig):
 
     base_url: str = Field("http://127.0.0.1:8000/v1", description="URL up to and without /chat/completions")
     adapter: str | None = Field(None, min_length=1, description="LoRA adapter: the model name that is sent when set")
+    modalities: tuple[Literal["text", "image", "audio", "file"], ...] = ("text",)
     cloud: bool = False
 
     def digest(self) -> str:

@@ -1,11 +1,13 @@
 """A trained head: from an embedding to labels and to a probability that the best label is right. numpy only.
 
 A head is a small committee of networks with one hidden layer each (their probabilities are averaged), stored as .npz without
-pickle. Dropout, label smoothing and the committee are what makes its score rank wrong answers low; what the score is worth
-as a probability comes from knots that were fitted on predictions for texts the networks had not been trained on.
+pickle. The score of an answer is the committee's probability times exp(pull * (cosine to the label's centroid - 1)): a text
+that the networks are sure of but that lies far from everything they know is probably out of scope. What the score is worth as
+a probability comes from knots that were fitted on texts the networks had not been trained on.
 """
 
 from io import BytesIO
+from math import exp
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +34,14 @@ class Head:
 
     def __init__(self, arrays: dict[str, npt.NDArray[np.float32]], labels: int, never: frozenset[int]) -> None:
         """arrays: mean (in,), w1 (in, members * hidden), b1 (members * hidden,), w2 (members, hidden, labels),
-        b2 (members, labels), knots_score and knots_probability (knots,), ascending.
+        b2 (members, labels), centroids (labels, k) of the last k features, of length 1 (zeros: no centroid), pull (1,),
+        knots_score and knots_probability (knots,), ascending.
 
         never: indices of labels that are never delivered. Raises EmbedError when the shapes do not fit each other.
         """
         self._mean, self._w1, self._b1 = (np.ascontiguousarray(arrays[k], np.float32) for k in ("mean", "w1", "b1"))
         self._w2, self._b2 = np.ascontiguousarray(arrays["w2"], np.float32), arrays["b2"].astype(np.float32)
+        self._centroids, self._pull = arrays["centroids"].astype(np.float32), float(arrays["pull"][0])
         self._knots = arrays["knots_score"].astype(np.float64), arrays["knots_probability"].astype(np.float64)
         members, hidden, width = self._w2.shape
         if self._w1.shape != (len(self._mean), members * hidden) or self._b2.shape != (members, labels) or width != labels:
@@ -64,8 +68,13 @@ class Head:
         return share
 
     def answer(self, features: Vector) -> Answer:
-        """The best deliverable label for one text's features (in,), with its calibrated probability."""
+        """The best deliverable label for one text's features (in,), with its calibrated probability.
+
+        The last k features must be a vector of length 1, as the encoders give it.
+        """
         share = self.distribution(features) * self._allowed
         label = int(share.argmax())
-        score = float(share[label])
+        near = self._centroids[label]
+        cosine = float(features[-len(near) :] @ near)
+        score = float(share[label]) * exp(self._pull * (cosine - 1.0))
         return Answer(label, score, float(np.interp(score, *self._knots)))

@@ -122,6 +122,7 @@ class Application:
         self._workers: set[Path] = set()
         doors = {"/chat/completions": Door(self.live, chat, self._limits, self.log)}
         self.surface = Surface(
+            self.live,
             doors,
             Listing(self.live, int(time.time())),
             operations(self.live, self.metrics, self.recorder),

@@ -117,6 +117,7 @@ def _rung(parts: _Parts, name: str, config: BackendConfig) -> Rung:
         missing=config.missing(),
         timeout=config.timeout,
         paid=bool(price.input or price.output),
+        modality=frozenset(config.modalities),
         digest=str(getattr(backend, "digest", "") or config.digest()),
     )
 

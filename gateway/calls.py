@@ -72,6 +72,7 @@ def ask_of(story: Story, rung: Rung) -> Ask:
         constraint=constraint_for(story, rung),
         tools=_tools(body),
         tool_choice=body.get("tool_choice"),
+        one_call=body.get("parallel_tool_calls") is False,
         threshold=rung.threshold,
         calibrated=rung.calibrated,
     )
@@ -81,7 +82,7 @@ def _tools(body: Mapping[str, Any]) -> dict[str, Tool]:
     tools: dict[str, Tool] = {}
     for tool in body.get("tools") or ():
         function = tool.get("function")
-        if isinstance(function, Mapping) and "name" in function:
+        if isinstance(function, Mapping) and isinstance(function.get("name"), str):
             tools[function["name"]] = Tool(function.get("parameters"), bool(function.get("strict")))
     return tools
 
@@ -91,8 +92,11 @@ def rendered(story: Story, attempt: AttemptStory, chunks: Sequence[Chunk]) -> Se
     route = story.route
     if route is None or route.render is None or story.asked.constraint or not constraint_for(story, attempt.rung):
         return chunks
+    drafts = attempt.gate.fold.drafts()
+    if any(draft.tool_calls or draft.refusal for draft in drafts):
+        return chunks  # no answer to the constraint: there is nothing to render
     out: list[Chunk] = []
-    for draft in attempt.gate.fold.drafts():
+    for draft in drafts:
         text = render(route.render, draft.text) if draft.text else draft.text
         out.append(Chunk(choice=draft.choice, delta={"role": "assistant", "content": text}, finish=draft.finish))
     usage = attempt.gate.fold.usage

@@ -71,7 +71,13 @@ async def _route(story: Story) -> Decision:
 
 
 def _climbing(story: Story, route: Route, decision: Decision, first: str) -> None:
-    story.plan = plan(route, decision, reserve=story.setup.settings.server.reserve, first=first)
+    story.plan = plan(
+        route,
+        decision,
+        modality=story.asked.query.modality,
+        reserve=story.setup.settings.server.reserve,
+        first=first,
+    )
     if story.asked.constraint is None:
         story.plan = msgspec.structs.replace(story.plan, strict=False)  # there is no schema to be strict about
 

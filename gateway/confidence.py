@@ -11,6 +11,7 @@ no probability here: unknown, not confident.
 """
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from msgspec import Struct
@@ -66,7 +67,11 @@ def calibration(table: Mapping[str, Any], digest: str) -> Calibration:
         raise CalibrationError(f"calibration version {table.get('version')!r}; this Weir reads version 1")
     try:
         curve = [
-            Point(float(p["threshold"]), float(p["coverage"]), float(p.get("error_upper", p["error"])))
+            Point(
+                _share(p, "threshold"),
+                _share(p, "coverage"),
+                _share(p, "error_upper" if "error_upper" in p else "error"),
+            )
             for p in table["curve"]
         ]
         found = Calibration(
@@ -74,13 +79,21 @@ def calibration(table: Mapping[str, Any], digest: str) -> Calibration:
             digest=digest,
             size=int(table["n"]),
             method=str(table.get("method", "")),
-            curve=tuple(sorted(curve, key=lambda p: p.threshold)),
+            # Of two points at one threshold the worse comes last: it is met first from the surest end, so it decides.
+            curve=tuple(sorted(curve, key=lambda p: (p.threshold, p.error))),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise CalibrationError(f"not a calibration file: {exc!r}") from exc
     if not found.curve:
         raise CalibrationError("the curve is empty")
     return found
+
+
+def _share(point: Mapping[str, Any], name: str) -> float:
+    value = float(point[name])
+    if not isfinite(value) or not 0 <= value <= 1:  # NaN would compare as keeping any risk
+        raise ValueError(f"{name} is {value}, not a number in [0, 1]")
+    return value
 
 
 def probability(draft: Draft) -> float | None:

@@ -18,6 +18,8 @@ class Rung(Struct, frozen=True):
     timeout: float = 30.0
     """Seconds to the end of an answer, before commit."""
     paid: bool = False
+    modality: frozenset[str] = frozenset({"text", "image", "audio", "file"})
+    """Kinds of content parts that it takes."""
     threshold: float | None = None
     """What the route's promised risk demands of this rung; None when nothing was calibrated."""
     calibrated: str = ""

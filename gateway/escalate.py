@@ -44,6 +44,8 @@ class Plan(Struct, frozen=True):
     egress: str = "any"
     max_usd: float | None = None
     max_attempts: int = 6
+    modality: frozenset[str] = frozenset({"text"})
+    """Kinds of content parts in the request: a rung that does not take one of them is never asked."""
     reserve: float = 0.5
     """Share of the time left that a rung leaves to those above it."""
 
@@ -95,13 +97,20 @@ class GiveUp(Struct, frozen=True):
     missing: str = ""
     """unavailable: the variable to set, when that is the way out."""
     policy: str = ""
-    """unavailable: egress, budget or attempts, when one of these forbids it."""
+    """unavailable: egress, budget, attempts or modality, when one of these forbids it."""
 
 
 Step = Start | Stop | Wait | Deliver | GiveUp
 
 
-def plan(route: Route, decision: Decision, *, reserve: float = 0.5, first: str = "") -> Plan:
+def plan(
+    route: Route,
+    decision: Decision,
+    *,
+    modality: frozenset[str] = frozenset({"text"}),
+    reserve: float = 0.5,
+    first: str = "",
+) -> Plan:
     """The ladder from the rung where this request begins: `first` by name when it is given, the top when it is direct."""
     rungs = list(route.ladder)
     if decision.direct:
@@ -116,6 +125,7 @@ def plan(route: Route, decision: Decision, *, reserve: float = 0.5, first: str =
         egress=route.egress,
         max_usd=route.max_usd,
         max_attempts=route.max_attempts,
+        modality=modality,
         reserve=reserve,
     )
 
@@ -140,7 +150,9 @@ def next_step(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:
     index, refusal = _next_rung(plan, attempts)
     if index is not None:
         rung = plan.rungs[index]
-        last = not any(_obstacle(plan, higher, attempts) is None for higher in plan.rungs[index + 1 :])
+        last = len(attempts) + 1 >= plan.max_attempts or not any(
+            _obstacle(plan, higher, attempts) is None for higher in plan.rungs[index + 1 :]
+        )
         left = budget.seconds if last else budget.seconds * (1 - plan.reserve)
         return Start(index, min(rung.timeout, left))
     return _unproven(plan, attempts) or refusal
@@ -188,6 +200,8 @@ def _next_rung(plan: Plan, attempts: Sequence[Attempt]) -> tuple[int | None, Giv
 def _obstacle(plan: Plan, rung: Rung, attempts: Sequence[Attempt]) -> GiveUp | None:
     if len(attempts) >= plan.max_attempts:
         return GiveUp("unavailable", policy="attempts")
+    if not plan.modality <= rung.modality:
+        return GiveUp("unavailable", policy="modality")
     if rung.missing:
         return GiveUp("unavailable", missing=rung.missing)
     if plan.egress == "local" and rung.cloud:

@@ -1,7 +1,8 @@
 """Chunks > drafts > one whole answer. Pure.
 
-Joins what belongs together and nothing else: text is concatenated, calls are joined by their index, the first role, id and name
-win (clients that concatenate them break: "assistantassistant"), the last finish_reason and usage win.
+Joins what belongs together and nothing else: text is concatenated, calls are joined by their index and stand in the order in which
+they first came (as a stream of them has to be written), the first role, id and name win (clients that concatenate them break:
+"assistantassistant"), the last finish_reason and usage win.
 """
 
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ class Fold:
             Draft(
                 choice=index,
                 text="".join(choice.texts.get("content", ())),
-                tool_calls=tuple(_tool_call(choice.calls[i]) for i in sorted(choice.calls)),
+                tool_calls=tuple(map(_tool_call, choice.calls.values())),
                 refusal="".join(choice.texts.get("refusal", ())),
                 finish=choice.finish,
                 logprobs=tuple(choice.logprobs),
@@ -163,7 +164,7 @@ def _message(choice: _Choice) -> dict[str, Any]:
                 ),
                 **call.extra,
             }
-            for _, call in sorted(choice.calls.items())
+            for call in choice.calls.values()
         ]
     message.update(choice.other)
     return message

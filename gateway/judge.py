@@ -1,13 +1,17 @@
 """Runs a route's validators over an answer: hard checks first, in order; the first that fails decides.
 
 A validator of our own is pure and fast and runs in the loop. A foreign one (`kind: mine.module:Class`) runs in a thread with a time limit:
-one that raises or hangs is undecided, which is not sure, so the request goes up the ladder as if it were not there.
+one that raises or hangs is undecided, which is not sure, so the request goes up the ladder as if it were not there. The threads are
+daemons behind a bounded queue: one that hangs for ever keeps neither the process from ending nor the drafts of later requests.
 """
 
 import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
+from typing import cast
 
 from gateway.validators.base import PASS, Ask, Validator, Verdict
 from wire.types import Draft
@@ -15,18 +19,23 @@ from wire.types import Draft
 SECONDS = 0.5
 """Time limit of a foreign validator."""
 THREADS = 4
-"""Foreign validators at once, in the whole process. All hanging: further ones time out, nothing else waits."""
+"""Foreign validators at once, in the whole process. All hanging: further ones are undecided, nothing else waits."""
+WAITING = 64
+"""Foreign checks that may wait for a thread; further ones are undecided at once."""
 
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="validator")
+Check = Callable[[Draft, Ask], Verdict]
 
 
 async def judge(validators: Sequence[Validator], drafts: Sequence[Draft], ask: Ask) -> tuple[Verdict, list[Verdict]]:
-    """One verdict over all choices (all or nothing), and every single verdict, for the Record."""
-    told: list[Verdict] = []
+    """One verdict over all choices (all or nothing), and every single verdict, for the Record. No choice at all has failed, and as long
+    as one of them grows nothing passes."""
+    if not drafts:
+        nothing = Verdict("fail", "truncated", "finished", "no choice in the answer")
+        return nothing, [nothing]
     undecided: Verdict | None = None
+    if not all(draft.whole for draft in drafts):
+        undecided = Verdict("undecided", "truncated", "finished", "the answer has not come to its end")
+    told = [undecided] if undecided else []
     for validator in validators:
         for draft in drafts:
             verdict = await _check(validator, draft, ask)
@@ -43,13 +52,61 @@ async def _check(validator: Validator, draft: Draft, ask: Ask) -> Verdict:
     try:
         if type(validator).__module__.startswith("gateway.validators."):
             return validator.check(draft, ask)
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(SECONDS):
-            return await loop.run_in_executor(_threads(), validator.check, draft, ask)
+            verdict = await _in_thread(validator.check, draft, ask)
+        if not isinstance(verdict, Verdict):
+            return Verdict("undecided", "low_confidence", name, f"the validator returned {type(verdict).__name__}")
+        return verdict
     except TimeoutError:
         return Verdict("undecided", "low_confidence", name, f"the validator took longer than {SECONDS} s")
+    except queue.Full:
+        return Verdict("undecided", "low_confidence", name, "too many checks wait for a thread")
     except Exception as exc:
         return Verdict("undecided", "low_confidence", name, f"the validator raised {type(exc).__name__}")
+
+
+Job = tuple["asyncio.Future[Verdict]", Check, Draft, Ask]
+
+
+async def _in_thread(check: Check, draft: Draft, ask: Ask) -> Verdict:
+    """Raises queue.Full, and what `check` raises."""
+    future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+    _jobs().put_nowait((future, check, draft, ask))
+    return await future
+
+
+@cache
+def _jobs() -> "queue.Queue[Job]":
+    jobs: queue.Queue[Job] = queue.Queue(WAITING)
+    for number in range(THREADS):
+        threading.Thread(target=_work, args=(jobs,), name=f"validator-{number}", daemon=True).start()
+    return jobs
+
+
+def _work(jobs: "queue.Queue[Job]") -> None:
+    while True:
+        future, check, draft, ask = jobs.get()
+        if future.cancelled():  # its time ran out while it waited
+            continue
+        verdict: Verdict | None = None
+        failure: Exception | None = None
+        try:
+            verdict = check(draft, ask)
+        except Exception as exc:
+            failure = exc
+        except BaseException as exc:  # SystemExit would end this thread
+            failure = RuntimeError(type(exc).__name__)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            future.get_loop().call_soon_threadsafe(_settle, future, verdict, failure)
+
+
+def _settle(future: "asyncio.Future[Verdict]", verdict: Verdict | None, failure: Exception | None) -> None:
+    if future.done():
+        return
+    if failure is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(cast(Verdict, verdict))
 
 
 def _name(validator: Validator) -> str:

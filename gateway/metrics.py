@@ -103,7 +103,7 @@ class Metrics:
             "counterfactual_cost_usd", "USD, had the top rung answered everything.", route=route
         )
         self._router_errors = make(
-            "router_errors", "Requests routed by default, as the router failed.", kind=("error", "timeout")
+            "router_errors", "Requests routed by default, as the router failed.", kind=("error", "timeout", "tier")
         )
         self._dropped = make("records_dropped", "Records that are not on disk.")
         self._observer_errors = make("observer_errors", "Records that could not be counted.")
@@ -198,6 +198,8 @@ class Metrics:
             self._direct(route, record.reason).inc()
         if record.reason in ("router_error", "router_timeout"):
             self._router_errors(record.reason.removeprefix("router_")).inc()
+        if record.router_errors:
+            self._router_errors("tier").inc(len(record.router_errors))
         if record.served:
             self._served(route, record.served).inc()
             if record.outcome == "accepted":

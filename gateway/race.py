@@ -40,6 +40,12 @@ class Race:
         if task is not None:
             task.cancel()
 
+    def stop_all(self) -> None:
+        """Ends every attempt. Whoever stops reading events while attempts may still run calls it: one that waits for room in the queue
+        would keep the task group open for ever."""
+        for number in list(self._tasks):
+            self.stop(number)
+
     async def event(self, seconds: float) -> Came | Ended | None:
         """The next event of an attempt that was not stopped; None after `seconds` without one."""
         try:
@@ -63,4 +69,7 @@ class Race:
             error = exc
         except Exception as exc:  # a backend that breaks its contract is a backend that did not answer
             error = Broken(f"the backend raised {type(exc).__name__}")
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # stopped, and the backend raised something else on its way out
+            return
         await self._queue.put(Ended(number, error))

@@ -102,6 +102,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     scores: Mapping[str, float] = {}
     out_of_scope: float | None = None
     router: str = ""
+    router_errors: Sequence[str] = ()
+    """Tiers of a cascade that failed and were passed over."""
     attempts: Sequence[AttemptRecord] = ()
     served: str = ""
     """The rung whose answer went out; "" when none did."""

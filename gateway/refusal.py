@@ -48,6 +48,13 @@ def refusal(step: GiveUp, attempts: Sequence[Attempt], errors: Sequence[BackendE
 
 
 def _unavailable(step: GiveUp, attempts: Sequence[Attempt], route: str) -> WeirError:
+    if step.policy == "modality" and not attempts:
+        return BadRequest(
+            f"no rung of route '{route}' takes this request's content parts: send text, or use a route with a rung that takes them",
+            param="messages",
+            code="unsupported_content",
+            headers=NO_RETRY,
+        )
     if step.missing:
         way_out = f"set {step.missing} to make the next rung available"
     else:
@@ -55,6 +62,7 @@ def _unavailable(step: GiveUp, attempts: Sequence[Attempt], route: str) -> WeirE
             "egress": "the route's `egress: local` forbids the cloud rung",
             "budget": "the route's budget for one request is spent",
             "attempts": "the route's number of attempts is spent",
+            "modality": "no higher rung takes this kind of content",
         }[step.policy]
     if attempts:
         last = attempts[-1]
@@ -70,10 +78,14 @@ def upstream(error: BackendError, *, tried: int = 1) -> WeirError:
     """What the last rung's failure means for the caller."""
     headers = NO_RETRY if tried > 1 else {}
     if isinstance(error, ContextOverflow):
-        return BadRequest(_overflow_text(error.message), code="context_length_exceeded", param="messages")
+        return BadRequest(
+            _overflow_text(error.detail or error.message), code="context_length_exceeded", param="messages"
+        )
     if isinstance(error, Refused):
         status = error.status or 400
-        return BadRequest(error.message, status=status, code=error.code, param=error.param, headers=NO_RETRY)
+        return BadRequest(
+            error.detail or error.message, status=status, code=error.code, param=error.param, headers=NO_RETRY
+        )
     if isinstance(error, Unsupported):
         return BadRequest(error.message, code="unsupported_parameter", param=error.param, headers=NO_RETRY)
     if isinstance(error, Overloaded):

@@ -155,6 +155,7 @@ class Story:
             scores=dict(self.scores.by_route),
             out_of_scope=self.scores.out_of_scope,
             router=self.scores.source,
+            router_errors=self.scores.errors,
             attempts=attempts,
             served=served,
             escalation=rejected[-1] if rejected else "",

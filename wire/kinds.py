@@ -19,9 +19,11 @@ def load_kind(package: str, kind: str) -> type[Any]:
     if ":" in kind:
         module_name, _, class_name = kind.partition(":")
         try:
-            found: type[Any] = getattr(import_module(module_name), class_name)
-        except (ImportError, AttributeError) as exc:
-            raise UnknownKind(f"{kind!r} cannot be imported: {exc}") from exc
+            found = getattr(import_module(module_name), class_name)
+        except Exception as exc:  # a module of the user's: whatever it raises while it is imported
+            raise UnknownKind(f"{kind!r} cannot be imported: {exc!r}") from exc
+        if not isinstance(found, type):
+            raise UnknownKind(f"{kind!r} is no class")
         return found
     if kind not in kinds(package):
         raise UnknownKind(f"unknown kind {kind!r}: one of {', '.join(kinds(package))}, or 'module:Class'")

@@ -79,7 +79,7 @@ def understand(raw: bytes, dialect: str, headers: Mapping[str, str], setup: "Set
 
     import orjson
 
-    from gateway.dialects.base import Caller
+    from gateway.dialects.base import Caller, Dialect
     from gateway.surface.models import check_constraint
     from wire.errors import BadRequest
     from wire.kinds import kinds
@@ -94,8 +94,9 @@ def understand(raw: bytes, dialect: str, headers: Mapping[str, str], setup: "Set
     except orjson.JSONDecodeError as exc:
         message = f"the request body is not valid JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})"
         raise BadRequest(message, param="body", code="invalid_json") from None
-    asked: Asked = import_module(f"gateway.dialects.{dialect}").understand(body, raw, Caller(headers=headers))
-    check_constraint(asked, setup)
+    spoken: Dialect = import_module(f"gateway.dialects.{dialect}")
+    asked = spoken.understand(body, raw, Caller(headers=headers))
+    check_constraint(asked, setup, spoken.schema_param)
     return asked
 
 

@@ -24,7 +24,7 @@ name = "chat"
 schema_param = "response_format.json_schema.schema"
 
 ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
-SCHEMA_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+SCHEMA_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MODALITIES = {"image_url": "image", "input_audio": "audio", "file": "file"}
 DONE = b"data: [DONE]\n\n"
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
@@ -42,17 +42,17 @@ def understand(body: Any, raw: bytes, caller: Caller) -> Asked:
         raise fields.reject("model", 'you must provide a model, e.g. "model": "weir"; GET /v1/models lists them')
     messages = _messages(body)
     tools = _tools(body)
-    constraint = _constraint(body)
+    constraint = constraint_of(body)
     _check_rest(body)
     stream = fields.flag(body, "stream")
     options = body.get("stream_options")
     wants = Wants(
         stream=stream,
-        usage=stream and options is not None and bool(fields.table(options, "stream_options").get("include_usage")),
+        usage=options is not None and fields.flag(options, "include_usage", inside="stream_options") and stream,
         logprobs=fields.flag(body, "logprobs"),
         n=fields.integer(body, "n", 1, 128) or 1,
     )
-    query = _query(model, messages, tools, constraint, caller)
+    query = query_of(model, messages, tools, constraint, caller, stream)
     return Asked(query=query, body=body, wants=wants, constraint=constraint, raw=raw, dialect=name)
 
 
@@ -65,13 +65,18 @@ def _messages(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     for position, message in enumerate(messages):
         place = f"messages[{position}]"
         role = fields.table(message, place).get("role")
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise fields.reject(f"{place}.role", f"'{place}.role' must be one of {', '.join(sorted(ROLES))}")
         content = message.get("content")
         if isinstance(content, list):
             for index, part in enumerate(content):
-                if not isinstance(fields.table(part, f"{place}.content[{index}]").get("type"), str):
-                    raise fields.reject(f"{place}.content[{index}].type", "a content part needs a 'type'")
+                inner = f"{place}.content[{index}]"
+                if not isinstance(fields.table(part, inner).get("type"), str):
+                    raise fields.reject(f"{inner}.type", "a content part needs a 'type'")
+                if part["type"] == "text" and not isinstance(part.get("text"), str):
+                    raise fields.reject(
+                        f"{inner}.text", f"'{inner}.text' must be a string, not {fields.kind(part.get('text'))}"
+                    )
         elif content is not None and not isinstance(content, str):
             raise fields.reject(
                 f"{place}.content",
@@ -93,7 +98,7 @@ def _tools(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     tools = fields.items(body["tools"], "tools")
     for position, tool in enumerate(tools):
         place = f"tools[{position}]"
-        if fields.table(tool, place).get("type", "function") == "function":
+        if _is_function(fields.table(tool, place)):
             function = fields.table(tool.get("function"), f"{place}.function")
             if not isinstance(function.get("name"), str) or not function["name"]:
                 raise fields.reject(f"{place}.function.name", f"'{place}.function.name' must be a non-empty string")
@@ -102,7 +107,11 @@ def _tools(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return tools
 
 
-def _constraint(body: Mapping[str, Any]) -> Constraint | None:
+def _is_function(tool: Mapping[str, Any]) -> bool:
+    return tool.get("type") in (None, "function")
+
+
+def constraint_of(body: Mapping[str, Any]) -> Constraint | None:
     wanted = body.get("response_format")
     if wanted is None:
         return None
@@ -115,7 +124,7 @@ def _constraint(body: Mapping[str, Any]) -> Constraint | None:
         raise fields.reject("response_format.type", "'response_format.type' must be text, json_object or json_schema")
     spec = fields.table(wanted.get("json_schema"), "response_format.json_schema")
     label = spec.get("name")
-    if not isinstance(label, str) or not SCHEMA_NAME.match(label):
+    if not isinstance(label, str) or not SCHEMA_NAME.fullmatch(label):
         raise fields.reject(
             "response_format.json_schema.name", "a schema needs a 'name' of 1 to 64 letters, digits, - or _"
         )
@@ -123,7 +132,8 @@ def _constraint(body: Mapping[str, Any]) -> Constraint | None:
     if schema is None:
         return Constraint("json", None, name=label)
     fields.table(schema, "response_format.json_schema.schema")
-    return Constraint("schema", schema, strict=bool(spec.get("strict")), name=label, digest=short_hash(schema))
+    strict = fields.flag(spec, "strict", inside="response_format.json_schema")
+    return Constraint("schema", schema, strict=strict, name=label, digest=fields.digest(schema, schema_param))
 
 
 def _check_rest(body: Mapping[str, Any]) -> None:
@@ -149,12 +159,13 @@ def _check_rest(body: Mapping[str, Any]) -> None:
         raise fields.reject("tool_choice", f"'tool_choice' must be a string or an object, not {fields.kind(choice)}")
 
 
-def _query(
+def query_of(
     model: str,
     messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]],
     constraint: Constraint | None,
     caller: Caller,
+    stream: bool,
 ) -> Query:
     system: list[Any] = []
     turns = chars = 0
@@ -173,14 +184,14 @@ def _query(
             chars += len(plain(content))
             modality.update(MODALITIES[part["type"]] for part in content if part["type"] in MODALITIES)
     last = messages[-1]
-    hashes = (short_hash(system), short_hash(tools), constraint.digest if constraint else "")
+    hashes = (short_hash(system), fields.digest(tools, "tools"), constraint.digest if constraint else "")
     return Query(
         text=plain(last.get("content")) if last["role"] == "user" else "",
         model=model,
         signature=short_hash(hashes) if any(hashes) else "",
         system=hashes[0],
         tools=hashes[1],
-        tool_names=tuple(t["function"]["name"] for t in tools if t.get("type", "function") == "function"),
+        tool_names=tuple(tool["function"]["name"] for tool in tools if _is_function(tool)),
         schema=hashes[2],
         schema_name=constraint.name if constraint and constraint.kind == "schema" else "",
         turns=turns,
@@ -188,8 +199,9 @@ def _query(
         modality=frozenset(modality),
         headers=caller.headers,
         tenant=caller.tenant,
-        session=caller.headers.get("x-session-id") or short_hash([caller.tenant, hashes[0], first]),
+        session=caller.headers.get("x-session-id") or fields.digest([caller.tenant, hashes[0], first], "messages"),
         tool_loop=last["role"] in ("tool", "function"),
+        stream=stream,
     )
 
 
@@ -207,14 +219,15 @@ def plain(content: Any) -> str:
 
 def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
     """A chat.completion."""
+    messages = answer.messages() or [(0, {"role": "assistant", "content": "", "refusal": None}, None, None)]
     choices = [
         {
             "index": index,
-            "message": message,
-            "logprobs": ({"refusal": None, **logprobs} if logprobs else None) if asked.wants.logprobs else None,
+            "message": _with_ids(message, stamp),
+            "logprobs": _logprobs(logprobs, asked),
             "finish_reason": finish_reason(finish, bool(message.get("tool_calls")), asked.body),
         }
-        for index, message, finish, logprobs in answer.messages()
+        for index, message, finish, logprobs in messages
     ]
     return orjson.dumps(
         {
@@ -227,6 +240,24 @@ def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
             "usage": answer.usage or NO_USAGE,
         }
     )
+
+
+def _with_ids(message: dict[str, Any], stamp: Stamp) -> dict[str, Any]:
+    calls = message.get("tool_calls") or ()
+    if all(call["id"] for call in calls):
+        return message
+    named = [{**call, "id": call["id"] or _call_id(stamp, place)} for place, call in enumerate(calls)]
+    return {**message, "tool_calls": named}
+
+
+def _call_id(stamp: Stamp, place: int) -> str:
+    """For a call that its upstream gave none: a tool's result must be able to name what it answers."""
+    return f"call_{stamp.id[-12:]}_{place}"
+
+
+def _logprobs(logprobs: Json | None, asked: Asked) -> Json | None:
+    """With both keys, as clients expect them; None unless they were asked for."""
+    return {"content": None, "refusal": None, **logprobs} if logprobs and asked.wants.logprobs else None
 
 
 def finish_reason(finish: str | None, called: bool, body: Json) -> str:
@@ -262,6 +293,7 @@ class Writer:
 
     def __init__(self, asked: Asked, stamp: Stamp) -> None:
         self._asked = asked
+        self._stamp = stamp
         self._base: dict[str, Any] = {
             "id": f"chatcmpl-{stamp.id}",
             "object": "chat.completion.chunk",
@@ -272,23 +304,30 @@ class Writer:
             self._base["usage"] = None
         self._choices: dict[int, _Choice] = {}
         self._usage: Json | None = None
+        self._extra: dict[str, Any] = {}
+        """Words beside the choices (system_fingerprint): in every event from here on, as clients keep what the last one says."""
+        self._once: dict[str, Any] = {}
+        """Other values beside the choices: with the next event."""
 
     def feed(self, chunk: Chunk) -> bytes:
         if chunk.usage is not None:
             self._usage = chunk.usage
+        for key, value in (chunk.extra or {}).items():
+            (self._extra if isinstance(value, str) else self._once)[key] = value
         if not chunk.delta and chunk.finish is None and not chunk.logprobs:
             return b""
         out = []
-        if chunk.choice and 0 not in self._choices:
-            out.append(self._open(0))  # clients index into a list: choice 0 must come first
-        choice = self._choices.get(chunk.choice)
-        if choice is None:
-            out.append(self._open(chunk.choice))
-            choice = self._choices[chunk.choice]
+        for index in (*range(min(chunk.choice, self._asked.wants.n)), chunk.choice):
+            if index not in self._choices:  # clients index into a list: lower choices must come first
+                out.append(self._open(index))
+        choice = self._choices[chunk.choice]
         delta = self._delta(chunk.delta, choice)
-        logprobs = chunk.logprobs if self._asked.wants.logprobs else None
+        calls = delta.pop("tool_calls", None)
+        logprobs = _logprobs(chunk.logprobs, self._asked)
         if delta or logprobs:
             out.append(self._event(chunk.choice, delta, None, logprobs))
+        if calls:  # apart from the text: some clients (AutoGen) read only one of the two in a delta
+            out.append(self._event(chunk.choice, {"tool_calls": calls}, None, None))
         if chunk.finish is not None:
             choice.finish = chunk.finish
         return b"".join(out)
@@ -304,7 +343,7 @@ class Writer:
                 )
             out.append(self._event(index, {}, finish_reason(choice.finish, bool(choice.calls), self._asked.body), None))
         if self._asked.wants.usage:
-            out.append(_sse({**self._base, "choices": [], "usage": self._usage or NO_USAGE}))
+            out.append(_sse({**self._extra, **self._base, "choices": [], "usage": self._usage or NO_USAGE}))
         out.append(DONE)
         return b"".join(out)
 
@@ -317,18 +356,18 @@ class Writer:
 
     def _event(self, index: int, delta: Json, finish: str | None, logprobs: Json | None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        return _sse({**self._base, "choices": [choice]})
+        once, self._once = self._once, {}
+        return _sse({**once, **self._extra, **self._base, "choices": [choice]})
 
     def _delta(self, delta: Json, choice: _Choice) -> dict[str, Any]:
         """`delta` without what was said before: the role, empty fields, a call's id, type and name."""
         mended: dict[str, Any] = {}
         for key, value in delta.items():
-            if key == "tool_calls" and isinstance(value, list):
-                calls = [
-                    self._call(call, place, choice) for place, call in enumerate(value) if isinstance(call, Mapping)
+            if key == "tool_calls":
+                deltas = value if isinstance(value, list) else ()
+                mended[key] = [
+                    self._call(call, at, choice) for at, call in enumerate(deltas) if isinstance(call, Mapping)
                 ]
-                if calls:
-                    mended["tool_calls"] = calls
             elif key != "role" and value is not None and value != "":
                 mended[key] = value
         return mended
@@ -342,7 +381,7 @@ class Writer:
         function = function if isinstance(function, Mapping) else {}
         mended: dict[str, Any] = {"index": ours}
         if first:
-            mended["id"] = call.get("id") or f"call_{self._base['id'][-12:]}_{ours}"
+            mended["id"] = call.get("id") or _call_id(self._stamp, ours)
             mended["type"] = call.get("type") or "function"
         if call.get("type", "function") in ("function", None):
             arguments = function.get("arguments")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wire.errors import BadRequest
+from wire.hashing import short_hash
 
 
 def reject(param: str, message: str, code: str | None = None) -> BadRequest:
@@ -17,10 +18,12 @@ def text(body: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
-def flag(body: Mapping[str, Any], name: str) -> bool:
+def flag(body: Mapping[str, Any], name: str, *, inside: str = "") -> bool:
+    """`inside` is the place of `body` in the request, for a flag that does not stand at its top."""
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
-        raise reject(name, f"'{name}' must be true or false, not {kind(value)}")
+        place = f"{inside}.{name}" if inside else name
+        raise reject(place, f"'{place}' must be true or false, not {kind(value)}")
     return bool(value)
 
 
@@ -56,6 +59,14 @@ def items(value: Any, param: str) -> Sequence[Any]:
     if not isinstance(value, list):
         raise reject(param, f"'{param}' must be an array, not {kind(value)}")
     return value
+
+
+def digest(value: Any, param: str) -> str:
+    """`short_hash`, where `value` can be written as JSON at all: it may be read 1,024 levels deep, and written 254."""
+    try:
+        return short_hash(value)
+    except TypeError as exc:
+        raise reject(param, f"'{param}' is nested too deeply") from exc
 
 
 def kind(value: Any) -> str:

@@ -126,16 +126,12 @@ def _settings(data: dict[str, Any], dropped: set[Where], say: Say) -> Settings |
 
 
 def _entry(data: Any, place: Where) -> Where:
-    """The smallest table entry at or around `place` that is there: lists are left out as a whole."""
+    """The smallest entry of tables at or around `place` that is there: a list is left out as a whole."""
     found = place[:1]
     for depth, part in enumerate(place, 1):
-        if isinstance(data, dict):
-            if part not in data:
-                break
-            found = place[:depth]
-        elif not isinstance(data, list):
+        if not isinstance(data, dict) or part not in data:
             break
-        data = data[part]
+        found, data = place[:depth], data[part]
     return found
 
 

@@ -177,6 +177,10 @@ class Server(Frozen):
     keepalive_after: float | None = Field(
         None, gt=0, description="seconds until a held stream gets its 200 and comments"
     )
+    cors: tuple[str, ...] = Field((), description="origins of browsers that may call, e.g. https://app.example; or *")
+    reasoning_field: Literal["reasoning_content", "reasoning"] = Field(
+        "reasoning_content", description="the one field in which chat clients get a model's reasoning"
+    )
     drain: float = Field(20.0, ge=0, description="seconds that requests in flight get after SIGTERM")
     watch: float = Field(1.0, gt=0, description="seconds between looks at the configuration file")
 

@@ -1,9 +1,11 @@
 """The ASGI callable: model endpoints at once, everything else to the administration app."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI
 
+from gateway.setup import Live
 from gateway.surface.exchange import Exchange, Receive, Scope, Send
 from gateway.surface.listing import Listing
 from gateway.surface.models import Door, request_id_of
@@ -13,7 +15,10 @@ from wire.errors import NotFound, WeirError
 class Surface:
     """doors: path without the `/v1` prefix > endpoint. With and without the prefix both work: clients differ."""
 
-    def __init__(self, doors: Mapping[str, Door], listing: Listing, operations: FastAPI, lifespan: "Lifespan") -> None:
+    def __init__(
+        self, live: Live, doors: Mapping[str, Door], listing: Listing, operations: FastAPI, lifespan: "Lifespan"
+    ) -> None:
+        self._live = live
         self._doors = {prefix + path: door for path, door in doors.items() for prefix in ("", "/v1")}
         self._listing = listing
         self._operations = operations
@@ -21,6 +26,11 @@ class Surface:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if origins := self._live.setup.settings.server.cors:
+                send = _allowing(scope, send, origins)
+            if scope["method"] == "OPTIONS":
+                await _preflight(Exchange(scope, receive, send), allowed=bool(origins))
+                return
             door = self._doors.get(scope["path"])
             if door is not None:
                 exchange = Exchange(scope, receive, send)
@@ -35,7 +45,12 @@ class Surface:
             if path == "/models" or path.startswith("/models/"):
                 await self._models(Exchange(scope, receive, send), path)
                 return
-            await self._operations(scope, receive, send)
+            if path in ("", "/") and scope["method"] in ("GET", "HEAD"):
+                # Claude Code and others knock here before they ask anything.
+                exchange = Exchange(scope, receive, send)
+                await exchange.json(200, {"name": "weir"}, {"x-request-id": request_id_of(exchange)})
+                return
+            await self._operations(scope, receive, _named(scope, receive, send))
         elif scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
 
@@ -47,6 +62,48 @@ class Surface:
             await self._listing(exchange, path.removeprefix("/models/") if path != "/models" else None, told)
         except WeirError as error:
             await _refuse(exchange, error)
+
+
+def _named(scope: Scope, receive: Receive, send: Send) -> Send:
+    """Every answer has a request id, also those of the administration app."""
+    request_id = request_id_of(Exchange(scope, receive, send)).encode("latin-1")
+
+    async def named(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", request_id)]}
+        await send(message)
+
+    return named
+
+
+def _allowing(scope: Scope, send: Send, origins: Sequence[str]) -> Send:
+    """CORS, for the origins that `server.cors` names."""
+    origin = next((value for name, value in scope["headers"] if name.lower() == b"origin"), b"").decode("latin-1")
+    if not origin or not ("*" in origins or origin in origins):
+        return send
+
+    async def allowing(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            told = [
+                (b"access-control-allow-origin", origin.encode("latin-1")),
+                (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+                (b"access-control-allow-headers", b"*, authorization"),
+                (b"access-control-expose-headers", b"*"),
+                (b"vary", b"origin"),
+            ]
+            message = {**message, "headers": [*message.get("headers", ()), *told]}
+        await send(message)
+
+    return allowing
+
+
+async def _preflight(exchange: Exchange, *, allowed: bool) -> None:
+    """OPTIONS: 204; browsers go on only when the origin was named above."""
+    headers = {"x-request-id": request_id_of(exchange), "allow": "GET, POST, DELETE, OPTIONS"}
+    if allowed:
+        headers["access-control-max-age"] = "600"
+    await exchange.start(204, headers)
+    await exchange.end()
 
 
 Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -28,7 +28,24 @@ class Listing:
         await exchange.json(200, self._card(name), told)
 
     def _card(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._started, "owned_by": "weir"}
+        card: dict[str, Any] = {"id": name, "object": "model", "created": self._started, "owned_by": "weir"}
+        known = context_length(self._live.setup, name)
+        if known is not None:
+            # vLLM's name and the one that agents look for; without either some fall back to 8k.
+            card.update(max_model_len=known, context_length=known)
+        return card
+
+
+def context_length(setup: Setup, model: str) -> int | None:
+    """Tokens that a request by this name may have: what the largest rung behind it takes. None when nobody said."""
+    target = setup.target(model)
+    if target is None:
+        return None
+    if target.use == "backend":
+        rungs = [target.name]
+    else:
+        rungs = [rung.name for rung in setup.routes[target.name or setup.default].ladder]
+    return max((n for name in rungs if (n := setup.settings.backends[name].context_length) is not None), default=None)
 
 
 def names(setup: Setup) -> list[str]:

@@ -5,10 +5,12 @@ import re
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import orjson
 
 from gateway.access.limits import Limits
+from gateway.dialects import chat
 from gateway.dialects.base import Caller, Dialect, Stamp
 from gateway.fold import Fold
 from gateway.log import Log, where
@@ -19,6 +21,7 @@ from gateway.setup import Live, Setup
 from gateway.story import Story
 from gateway.surface.exchange import ClientLeft, Exchange
 from gateway.validators.fits_schema import SchemaError, compile_schema
+from wire import jsontext, strict
 from wire.errors import BadRequest, NoAnswer, Replayed, WeirError
 from wire.types import Asked, Chunk
 
@@ -71,7 +74,7 @@ class Door:
             )
         raw = await exchange.body(setup.settings.limits.body_bytes)
         try:
-            body = orjson.loads(raw)
+            body = _parse(raw)
         except orjson.JSONDecodeError as exc:
             raise BadRequest(
                 f"the request body is not valid JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
@@ -162,6 +165,21 @@ class Door:
         await exchange.whole(error.status, data, {**told, **error.headers})
 
 
+def _parse(raw: bytes) -> Any:
+    """Agents cut strings in the middle of an emoji and send the lone half as an escape: that is read as U+FFFD, not refused.
+    Raises orjson.JSONDecodeError."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        if b"\\ud" not in raw and b"\\uD" not in raw:
+            raise
+        try:
+            raw.decode()  # what is no UTF-8 is refused all the same
+            return jsontext.parse(raw)
+        except ValueError:
+            return orjson.loads(raw)  # for its error
+
+
 class LimitsOf:
     """The limits in force; a reload puts new ones in their place."""
 
@@ -179,7 +197,7 @@ def stamp_of(story: Story) -> Stamp:
     return Stamp(id=story.id.removeprefix("req_"), created=int(story.time), model=story.asked.query.model)
 
 
-def check_constraint(asked: Asked, setup: Setup, param: str) -> None:
+def check_constraint(asked: Asked, setup: Setup, param: str = chat.schema_param) -> None:
     """A schema that no one could check is refused before anything is asked. Raises BadRequest."""
     wanted = asked.constraint
     if wanted is None or wanted.kind != "schema":
@@ -190,6 +208,10 @@ def check_constraint(asked: Asked, setup: Setup, param: str) -> None:
     if deeper(wanted.value, limits.schema_depth):
         raise BadRequest(
             f"the schema is nested deeper than {limits.schema_depth} levels (limits.schema_depth)", param=param
+        )
+    if wanted.strict and (why := strict.outside(wanted.value)):
+        raise BadRequest(
+            f"invalid schema for strict mode: {why} (field: {param})", param=param, code="invalid_json_schema"
         )
     try:
         compile_schema(wanted.value)

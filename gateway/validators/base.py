@@ -45,6 +45,8 @@ class Ask(Struct, frozen=True):
     tools: Mapping[str, Tool] = {}
     tool_choice: Any = None
     """As in the request: None, "none", "auto", "required" or an object."""
+    one_call: bool = False
+    """`parallel_tool_calls: false`."""
     threshold: float | None = None
     """The probability that the promised risk demands of this rung; None when nothing was calibrated for it."""
     calibrated: str = ""

@@ -1,7 +1,8 @@
 """`tool_arguments`: every call names a tool that was offered, with arguments that fit its parameters.
 
-Also: `tool_choice: required` really led to a call, a named tool to a call of that tool, `allowed_tools` to no other. Parameters that are no usable JSON Schema are not judged
-(OpenAI ignores exotic keywords of non-strict tools), but their arguments must still be one JSON object.
+Also: `tool_choice: required` really led to a call, a named tool to a call of that tool, `allowed_tools` to no other tool.
+Parameters that are no usable JSON Schema are not judged (OpenAI ignores exotic keywords of non-strict tools), but their
+arguments must still be one JSON object.
 """
 
 from collections.abc import Mapping
@@ -32,11 +33,12 @@ class ToolArguments:
 
 def _misfit(draft: Draft, ask: Ask) -> str:
     if not draft.tool_calls:
-        answered = draft.refusal or draft.finish == "content_filter"
-        missing = ask.tools and not answered and _demands_call(ask.tool_choice)
+        missing = ask.tools and not draft.refusal and _demands_call(ask.tool_choice)
         return "a tool call was required and there is none" if missing else ""
     if ask.tool_choice == "none":
         return "a tool was called though tool_choice is none"
+    if ask.one_call and len(draft.tool_calls) > 1:
+        return f"{len(draft.tool_calls)} calls though parallel_tool_calls is false"
     allowed = _allowed(ask.tool_choice)
     for position, call in enumerate(draft.tool_calls):
         if call.kind != "function":

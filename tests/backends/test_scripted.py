@@ -230,7 +230,8 @@ def test_delay_and_deadline(live: bool) -> None:
 
 
 def test_per_token() -> None:
-    """Time per token bounds a whole answer by its seconds, and lets a live one begin."""
+    """A whole answer must end within its seconds; a live one must begin within them, and may last."""
+    assert text_of(play(made(per_token=0.05, chunk_chars=4), call(seconds=0.06, live=True))) == "hello"
     with pytest.raises(TimedOut):
         play(made(per_token=1.0), call(seconds=0.05))
 

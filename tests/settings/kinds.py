@@ -1,13 +1,27 @@
 """Kinds for tests: what a backend, a router and a validator from somebody else's module look like."""
 
+from collections.abc import AsyncGenerator
+
 from pydantic import BaseModel, Field, SerializeAsAny
 
 from backends._secret import Secret
 from backends.base import BackendConfig
 from routers.base import RouterConfig
+from wire.types import Call, Chunk, Query, Scores
 
 
-class Cloud:
+class Silent:
+    """A backend that can be built and must never be asked."""
+
+    def __init__(self, name: str, config: BackendConfig, resources: object) -> None:
+        self.name = name
+
+    async def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
+        raise AssertionError(f"{self.name} was asked")
+        yield Chunk()
+
+
+class Cloud(Silent):
     class Config(BackendConfig):
         base_url: str = "http://127.0.0.1:1"
         model: str = ""
@@ -19,7 +33,7 @@ class Cloud:
             return self.api_key.missing if self.api_key else ""
 
 
-class Local:
+class Local(Silent):
     class Config(BackendConfig):
         pass
 
@@ -55,3 +69,15 @@ class Judge:
     class Config(BaseModel, extra="forbid", frozen=True):
         kind: str
         least: int = 1
+
+
+class Raising:
+    """A router that always raises."""
+
+    Config = RouterConfig
+
+    def __init__(self, config: RouterConfig, routes: object, resources: object) -> None:
+        pass
+
+    async def score(self, query: Query) -> Scores:
+        raise RuntimeError("no scores today")

@@ -59,7 +59,7 @@ def test_scalars_are_those_of_the_core_schema(text: str, expected: object) -> No
 
 def test_every_value_has_its_line() -> None:
     """A scalar is placed where it stands, a table or list where its key stands."""
-    places = read_document("a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n  e:\n    y\n", "f")
+    places = read_document("a:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n  e:\n    y\n", "f").places
     lines = {where: place.line for where, place in places.items()}
     assert lines == {
         ("a",): 1,

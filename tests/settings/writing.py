@@ -46,12 +46,18 @@ def read(folder: Path, text: str, env: Mapping[str, str] | None = None) -> Loade
     return load(wrote(folder, text), {} if env is None else env)
 
 
+def attempt(path: Path, env: Mapping[str, str] | None = None) -> tuple[Loaded | None, ConfigError | None]:
+    """What came of loading `path`: one of the two."""
+    try:
+        return load(path, {} if env is None else env), None
+    except ConfigError as exc:
+        return None, exc
+
+
 def found(folder: Path, text: str, env: Mapping[str, str] | None = None) -> list[Mistake]:
     """Every mistake and warning in `text`."""
-    try:
-        return list(read(folder, text, env).warnings)
-    except ConfigError as exc:
-        return list(exc.mistakes)
+    loaded, error = attempt(wrote(folder, text), env)
+    return list(loaded.warnings if loaded else error.mistakes if error else ())
 
 
 def told(folder: Path, text: str, env: Mapping[str, str] | None = None) -> list[str]:

@@ -262,6 +262,16 @@ def test_stream_without_done() -> None:
     assert _read(body[:-2])[0].finish == "stop"
 
 
+def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole body and a single event have a size beyond which they are Broken, before they fill the memory."""
+    monkeypatch.setattr("wire.openai.MOST_BODY", 100)
+    with pytest.raises(Broken, match="longer than 100"):
+        Reader("cloud", JSON).feed(b" " * 101)
+    Reader("cloud", JSON).feed(b" " * 100)
+    with pytest.raises(Broken, match="longer than"):
+        Reader("cloud", STREAM).feed(b"data: " + b"x" * (8 * 2**20))
+
+
 def test_nothing_after_done() -> None:
     """What comes after [DONE] is not part of the answer."""
     assert len(_read(_sse(_event(_choice({"content": "a"}, "stop")), b"[DONE]", {"error": "late"}))) == 1

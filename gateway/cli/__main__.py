@@ -1,0 +1,5 @@
+"""`python -m gateway.cli`: as `weir`."""
+
+from gateway.cli import main
+
+main()

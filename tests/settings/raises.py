@@ -1,0 +1,3 @@
+"""A module whose import fails, as somebody's kind may."""
+
+raise RuntimeError("this module cannot be imported")

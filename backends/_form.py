@@ -123,8 +123,9 @@ def _label_differences(schema: dict[str, Any], keys: set[str], here: str, known:
         found.append(f"{here}: lacks {len(missing)} of the specialist's {len(known)} labels: {_some(missing)}")
     if unknown := sorted(set(wanted) - known):
         found.append(f"{here}: {len(unknown)} labels are unknown to the specialist: {_some(unknown)}")
-    if schema.get("type", "string") != "string" or (more := sorted(keys - _LABEL)):
-        found.append(f"{here}: more is asked of a label than to be one: {_some(more if schema.get('type', 'string') == 'string' else ['type'])}")
+    more = sorted(keys - _LABEL) + (["type"] if schema.get("type", "string") != "string" else [])
+    if more:
+        found.append(f"{here}: more is asked of a label than to be one: {_some(more)}")
     return found
 
 

@@ -6,14 +6,14 @@ the specialist's is `Unsupported`: dropping or adding labels would make the prob
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import orjson
+from msgspec import Struct
 from pydantic import Field
 
-from backends._form import Form, fill, form_of, slots
+from backends._form import Form, Slot, fill, form_of, slots
 from backends.base import BackendConfig, BackendResources
 from embed.errors import Busy, EmbedError
 from embed.head import Answer
@@ -23,7 +23,7 @@ from wire.errors import Broken, Overloaded, TimedOut, Unsupported
 from wire.hashing import short_hash
 from wire.types import Call, Chunk, Constraint
 
-_FORMS = 256
+_PLANS = 256
 """Schemas of which the form is remembered."""
 
 
@@ -37,8 +37,13 @@ class EncoderConfig(BackendConfig):
     )
 
 
-class _Found(Form if False else object):  # pragma: no cover
-    pass
+class _Plan(Struct, frozen=True):
+    """What to answer a constraint with."""
+
+    form: Form | None
+    differences: Sequence[str] = ()
+    bare: bool = False
+    """The label itself, not as JSON (a choice)."""
 
 
 class Encoder:
@@ -60,7 +65,7 @@ class Encoder:
         self._minilm: MiniLM | None = None
         if "minilm" in encoders:
             self._minilm = resources.minilm(folder.parent / encoders["minilm"][0])
-        self._forms: dict[str, tuple[Form | None, list[str]]] = {}
+        self._plans: dict[str, _Plan] = {}
         self.digest = self._specialist.digest
         self.calibration = folder / "calibration.json"
         """Where the calibration of this specialist stands, unless the route names another."""
@@ -77,18 +82,26 @@ class Encoder:
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """One whole answer: JSON text (or the bare label for a choice), its probability, the tier in `meta`."""
-        form = self._form(call)
-        text = _only_text(call, self._config.turns)
+        plan = self._plan(call.constraint)
+        if plan.form is None:
+            raise Unsupported(
+                f"the specialist {self._specialist.name} cannot answer this: {'; '.join(plan.differences)}"
+            )
+        text = text_of(call, self._config.turns)
         try:
             async with asyncio.timeout(call.seconds):
-                chosen, probability, tier = await self._answer(form, text)
+                answers = {pointer: await self._answer(pointer, text) for pointer in slots(plan.form)}
         except TimeoutError as exc:
             raise TimedOut(f"the MiniLM worker did not answer within {call.seconds:g} s") from exc
         except Busy as exc:
             raise Overloaded(str(exc)) from exc
         except EmbedError as exc:
             raise Broken(str(exc)) from exc
-        content = chosen[""] if isinstance(form, str) else fill(form, chosen)
+        chosen = {pointer: self._specialist.pointers[pointer].labels[a.label] for pointer, (a, _) in answers.items()}
+        content = next(iter(chosen.values())) if plan.bare else fill(plan.form, chosen)
+        # All parts are right at least so often, however their errors hang together (union bound).
+        probability = max(0.0, 1.0 - sum(1.0 - a.probability for a, _ in answers.values()))
+        tier = "minilm" if any(tier == "minilm" for _, tier in answers.values()) else "static"
         for choice in range(call.body.get("n") or 1):
             yield Chunk(
                 choice=choice,
@@ -97,3 +110,63 @@ class Encoder:
                 probability=probability,
                 meta={"tier": tier},
             )
+
+    async def _answer(self, pointer: str, text: str) -> tuple[Answer, str]:
+        """Ask the tiers, cheapest first, until one is sure. The last that could be asked has the last word."""
+        found: tuple[Answer, str] | None = None
+        for tier in self._specialist.pointers[pointer].tiers:
+            if tier.name == "static":
+                features = self._table.encode(text)
+            elif self._minilm is not None and self._minilm.started:
+                features = (await self._minilm.layers(text)).reshape(-1)
+                self._specialist.check_encoder("minilm", self._minilm.digest)
+            else:  # switched off, or not up yet: then the table's word stands, with the table's own probability
+                continue
+            answer = self._specialist.heads[pointer, tier.name].answer(features)
+            found = (answer, tier.name)
+            if answer.probability >= tier.sure:
+                break
+        assert found is not None  # every specialist has a static tier, see __init__
+        return found
+
+    def _plan(self, constraint: Constraint | None) -> _Plan:
+        if constraint is None:
+            return _Plan(None, ["the answer is not limited to labels"])
+        key = f"{constraint.kind}:{constraint.digest or short_hash(constraint.value)}"
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._make_plan(constraint)
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _make_plan(self, constraint: Constraint) -> _Plan:
+        if constraint.kind == "schema":
+            form, differences = form_of(constraint.value, self._labels)
+            return _Plan(form, differences)
+        if constraint.kind == "choice":
+            for pointer, labels in self._labels.items():
+                if labels == set(constraint.value):
+                    return _Plan(Slot(pointer), bare=True)
+            return _Plan(None, ["the choices are not the labels of any of its parts"])
+        return _Plan(None, [f"a {constraint.kind} is not a list of labels"])
+
+
+def text_of(call: Call, turns: Literal["single", "last"]) -> str:
+    """The text to classify. Raises Unsupported for a request of which more than this text would have to be understood."""
+    if call.raw:
+        raise Unsupported("a specialist cannot pass a request through unchanged")
+    if call.body.get("tools") and call.body.get("tool_choice") != "none":
+        raise Unsupported("a specialist calls no tools")
+    if not call.text.strip():
+        raise Unsupported("the last message is no text of a user")
+    users = 0
+    for message in call.body.get("messages") or ():
+        role, content = message.get("role"), message.get("content")
+        users += role == "user"
+        if turns == "single" and (role in ("assistant", "tool", "function") or users > 1):
+            raise Unsupported("the conversation has more than one turn, a specialist reads one text (turns: last)")
+        if isinstance(content, list) and any(part.get("type") not in ("text", "input_text") for part in content):
+            raise Unsupported("a specialist reads text only")
+    return call.text

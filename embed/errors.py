@@ -4,6 +4,8 @@
      +- DigestMismatch  a file is not the one its manifest names
      +- Busy            the bounded queue is full: come back later or do without
      +- WorkerDied      the worker process ended or hung; the client restarts it by itself
+
+Backends translate them into `wire.errors.BackendError`; a router that meets one has no opinion.
 """
 
 

@@ -44,7 +44,11 @@ class Head:
         self._centroids, self._pull = arrays["centroids"].astype(np.float32), float(arrays["pull"][0])
         self._knots = arrays["knots_score"].astype(np.float64), arrays["knots_probability"].astype(np.float64)
         members, hidden, width = self._w2.shape
-        if self._w1.shape != (len(self._mean), members * hidden) or self._b2.shape != (members, labels) or width != labels:
+        if (
+            self._w1.shape != (len(self._mean), members * hidden)
+            or self._b2.shape != (members, labels)
+            or width != labels
+        ):
             raise EmbedError(f"the head is for {width} labels and {len(self._mean)} features, shapes do not fit")
         self.features = len(self._mean)
         self._allowed = np.ones(labels, np.float32)

@@ -50,7 +50,9 @@ class Folder:
         try:
             self.manifest = msgspec.json.decode(place.read_bytes(), type=Manifest)
         except OSError as exc:
-            raise EmbedError(f"{place}: cannot be read ({exc.strerror}); rebuild it with python -m models.rebuild") from exc
+            raise EmbedError(
+                f"{place}: cannot be read ({exc.strerror}); rebuild it with python -m models.rebuild"
+            ) from exc
         except msgspec.MsgspecError as exc:
             raise EmbedError(f"{place}: is no manifest: {exc}") from exc
         if self.manifest.version != 1:

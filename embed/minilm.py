@@ -53,10 +53,14 @@ class _Job:
 class MiniLM:
     """The client. `start` and `close` belong to the application's lifespan."""
 
-    def __init__(self, folder: Path, waiting: int = WAITING, command: tuple[str, ...] = ()) -> None:
-        """folder: models/minilm-int8. command: another worker that speaks the same frames (tests)."""
+    def __init__(self, folder: Path, waiting: int = WAITING, hang: float = HANG_SECONDS, command: tuple[str, ...] = ()) -> None:
+        """folder: models/minilm-int8. command: another worker that speaks the same frames (tests).
+
+        hang: seconds without an answer after which the worker is ended.
+        """
         self._command = command or (sys.executable, "-m", "embed.worker", str(folder))
         self._limit = waiting
+        self._hang = hang
         self._waiting: dict[_Job, None] = {}  # a queue from which a caller who gives up can be taken out
         self._arrived = asyncio.Event()
         self._up = False
@@ -73,6 +77,11 @@ class MiniLM:
     @property
     def ready(self) -> bool:
         return self._up
+
+    @property
+    def started(self) -> bool:
+        """Has it ever been ready, and was not closed? Until then callers do without it."""
+        return bool(self.digest) and not self._closed
 
     @property
     def waiting(self) -> int:
@@ -103,7 +112,8 @@ class MiniLM:
 
     async def encode(self, text: str) -> Vector:
         """The sentence embedding: (384,) float32 of length 1. Raises Busy, WorkerDied, EmbedError."""
-        return (await self.layers(text))[-1]
+        sentence: Vector = (await self.layers(text))[-1]
+        return sentence
 
     async def layers(self, text: str) -> Vector:
         """The pooled layers that heads read (embed.onnx): (layers, 384) float32. Raises Busy, WorkerDied, EmbedError.
@@ -209,7 +219,7 @@ class MiniLM:
     ) -> None:
         while True:
             job = await sent.get()
-            kind, payload = await _answer(process, HANG_SECONDS)
+            kind, payload = await _answer(process, self._hang)
             self._answered = True
             flying.discard(job)
             slots.release()

@@ -54,4 +54,4 @@ class Onnx:
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         pooled: Vector = self._session.run(None, feed)[0][0]
         length = np.linalg.norm(pooled, axis=1, keepdims=True)
-        return (pooled / np.maximum(length, 1e-12)).astype(np.float32)
+        return np.asarray(pooled / np.maximum(length, 1e-12), np.float32)

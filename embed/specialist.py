@@ -60,7 +60,7 @@ class Specialist:
             table = msgspec.json.decode(files.read("specialist.json"), type=_Table)
         except msgspec.MsgspecError as exc:
             raise EmbedError(f"{folder / 'specialist.json'}: {exc}") from exc
-        heads = {}
+        heads: dict[tuple[str, str], Head] = {}
         for pointer, at in table.pointers.items():
             never = frozenset(i for i, label in enumerate(at.labels) if label in at.never)
             if not at.tiers or len(set(at.labels)) != len(at.labels) or len(never) == len(at.labels):

@@ -119,6 +119,7 @@ def _rung(parts: _Parts, name: str, config: BackendConfig) -> Rung:
         paid=bool(price.input or price.output),
         modality=frozenset(config.modalities),
         digest=str(getattr(backend, "digest", "") or config.digest()),
+        passthrough=getattr(config, "auth", "") == "passthrough",
     )
 
 

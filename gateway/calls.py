@@ -7,12 +7,16 @@ from typing import Any
 import orjson
 
 from gateway.decide import Route, Rung
+from gateway.dialects.base import CARRIED
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
 from wire.types import Call, Chunk, Constraint
 
 FORWARDED = ("traceparent", "tracestate", "openai-beta")
 """Request headers that go on with a request that Weir changed; an unchanged request keeps all but credentials and ours."""
+SPOKEN = {"messages": ("anthropic-version", "anthropic-beta")}
+"""And these, to a rung that speaks the caller's own API."""
+THINKING = "thinking_blocks"
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -48,9 +52,11 @@ def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
     asked, query = story.asked, story.asked.query
     headers = query.headers
     if not story.verbatim:
-        headers = {name: headers[name] for name in FORWARDED if name in headers}
+        spoken = getattr(story.setup.backends[rung.name], "dialect", "chat")
+        kept = (*FORWARDED, *SPOKEN.get(spoken if spoken == asked.dialect else "", ()))
+        headers = {name: headers[name] for name in kept if name in headers}
     return Call(
-        body=asked.body,
+        body=body_for(story, rung),
         seconds=seconds,
         constraint=constraint_for(story, rung),
         live=asked.wants.stream and not held,
@@ -59,9 +65,26 @@ def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
         model=query.model,
         raw=asked.raw if story.verbatim else b"",
         dialect=asked.dialect,
+        native=asked.native,
+        credential=story.credential if rung.passthrough else "",
         request_id=story.id,
         headers={name: value for name, value in headers.items() if not name.startswith("x-weir-")},
     )
+
+
+def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
+    """The canonical body. What the caller's dialect only carries along goes to rungs that speak it: reasoning of one model is never
+    replayed into another."""
+    body = story.asked.body
+    spoken = getattr(story.setup.backends[rung.name], "dialect", "chat")
+    foreign = {CARRIED} if spoken != story.asked.dialect else set()
+    if spoken != "messages":
+        foreign.add(THINKING)  # signed by Anthropic's models, and chat clients send it back
+    messages = body.get("messages") or ()
+    if not any(key in message for message in messages for key in foreign):
+        return body
+    kept = [{key: value for key, value in message.items() if key not in foreign} for message in messages]
+    return {**body, "messages": kept}
 
 
 def ask_of(story: Story, rung: Rung) -> Ask:

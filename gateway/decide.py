@@ -25,6 +25,8 @@ class Rung(Struct, frozen=True):
     calibrated: str = ""
     digest: str = ""
     """What identifies the model behind it."""
+    passthrough: bool = False
+    """`auth: passthrough`: it is asked with the caller's own key."""
 
 
 class Route(Struct, frozen=True):

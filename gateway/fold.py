@@ -44,6 +44,7 @@ class Fold:
         self.extra: dict[str, Any] = {}
         self.meta: dict[str, Any] = {}
         self.head: Mapping[str, str] = {}
+        self.native: list[Json] = []
 
     def add(self, chunk: Chunk) -> None:
         if chunk.usage is not None:
@@ -54,6 +55,8 @@ class Fold:
             self.meta.update(chunk.meta)
         if chunk.head is not None:
             self.head = chunk.head
+        if chunk.native is not None:
+            self.native.append(chunk.native)
         if chunk.delta or chunk.finish is not None or chunk.logprobs or chunk.probability is not None:
             self._add_choice(chunk)
 
@@ -131,13 +134,27 @@ def _add_calls(calls: dict[int, _Call], deltas: Any) -> None:
             call.name = call.name or str(function.get("name") or "")
             if isinstance(function.get("arguments"), str):
                 call.arguments.append(function["arguments"])
+        custom = delta.get("custom")
+        if isinstance(custom, Mapping):
+            call.kind = "custom"
+            call.name = call.name or str(custom.get("name") or "")
+            if isinstance(custom.get("input"), str):
+                call.arguments.append(custom["input"])
         call.extra.update(
-            {k: v for k, v in delta.items() if k not in ("index", "id", "type", "function") and v is not None}
+            {k: v for k, v in delta.items() if k not in ("index", "id", "type", "function", "custom") and v is not None}
         )
 
 
 def _tool_call(call: _Call) -> ToolCall:
     return ToolCall(call.id, call.name, "".join(call.arguments), call.kind)
+
+
+def _named(call: _Call) -> dict[str, Any]:
+    text = "".join(call.arguments)
+    if call.kind == "function":
+        # "{}", never "": every client parses the arguments of a tool without any.
+        return {"function": {"name": call.name, "arguments": text or "{}"}}
+    return {"custom": {"name": call.name, "input": text}} if call.kind == "custom" else {}
 
 
 def _message(choice: _Choice) -> dict[str, Any]:
@@ -156,12 +173,7 @@ def _message(choice: _Choice) -> dict[str, Any]:
             {
                 "id": call.id,
                 "type": call.kind,
-                # "{}", never "": every client parses the arguments of a tool without any.
-                **(
-                    {"function": {"name": call.name, "arguments": "".join(call.arguments) or "{}"}}
-                    if call.kind == "function"
-                    else {}
-                ),
+                **_named(call),
                 **call.extra,
             }
             for call in choice.calls.values()

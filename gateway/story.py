@@ -96,6 +96,8 @@ class Story:
         self.check_seconds = 0.0
         self.first_byte: float | None = None
         self.late = ""
+        self.credential: str = ""
+        """The caller's own key, for a rung with `auth: passthrough`; in no Record."""
 
     # -- what the pipeline asks -----------------------------------------------------------------------------------------------------
 

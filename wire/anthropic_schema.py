@@ -106,7 +106,7 @@ def _object(rest: dict[str, Any], depth: int) -> dict[str, Any]:
 
 
 def _recursive(schema: Mapping[str, Any]) -> bool:
-    """Does any definition lead back to itself?"""
+    """Does any definition lead back to itself, or any reference elsewhere than to a definition?"""
     tables = [schema.get(name) for name in ("$defs", "definitions")]
     defs = {
         f"#/{name}/{key}": part
@@ -114,8 +114,8 @@ def _recursive(schema: Mapping[str, Any]) -> bool:
         if isinstance(table, Mapping)
         for key, part in table.items()
     }
-    if "#" in _refs(schema):
-        return True
+    if not _refs(schema) <= set(defs):
+        return True  # to the root, or into the middle of something
     leads = {name: _refs(part) & set(defs) for name, part in defs.items()}
     for name in leads:
         seen: set[str] = set()

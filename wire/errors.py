@@ -40,6 +40,8 @@ class WeirError(Exception):
     status = 500
     type = "server_error"
     code: str | None = None
+    request_id = ""
+    """Under which the caller may ask about it; the edge fills it in, for dialects that say it in the body."""
 
     def __init__(
         self,

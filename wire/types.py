@@ -77,6 +77,8 @@ class Wants(Struct, frozen=True):
     """A final usage chunk in the stream (`stream_options.include_usage`)."""
     logprobs: bool = False
     n: int = 1
+    functions: bool = False
+    """Calls are wanted in the form before tools: `function_call`."""
 
 
 class Constraint(Struct, frozen=True):
@@ -102,6 +104,11 @@ class Asked(Struct, frozen=True):
     raw: bytes = b""
     """The bytes as they came, for a rung that gets the request unchanged; b"" when `body` is a translation."""
     dialect: str = "chat"
+    echo: Json = field(default_factory=dict)
+    """What the caller's API wants to read beside the answer. Written by its dialect, read by it only; never goes to a rung."""
+    native: Json | None = None
+    """The body in the words of `dialect`, where those are not the canonical ones: for a rung that speaks them too. What only they can
+    say stands nowhere else, so no other rung can get it."""
 
 
 class Price(Struct, frozen=True):
@@ -120,6 +127,15 @@ class Tokens(Struct, frozen=True):
     output: int = 0
     estimated: bool = False
     """No upstream counted: four characters were taken for one token."""
+
+
+class Credential(str):
+    """A key on its way: it does not print itself."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Credential('***')"
 
 
 class Call(Struct, frozen=True):
@@ -142,6 +158,11 @@ class Call(Struct, frozen=True):
     """Not empty: send exactly these bytes and yield chunks whose `raw` joined are exactly the upstream's bytes."""
     dialect: str = "chat"
     """The API that the caller speaks: `raw` is in it. A backend whose own wire it is may use what the canonical body only carries along."""
+    native: Json | None = None
+    """`Asked.native`."""
+    credential: "Credential | str" = ""
+    """The caller's own key, for a rung with `auth: passthrough` only: `Bearer KEY` as it came in `authorization`, or `KEY` as in
+    `x-api-key`. Never logged, never recorded."""
     request_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Request headers that may go on to the upstream (never credentials, never `x-weir-*`)."""
@@ -168,6 +189,8 @@ class Chunk(Struct, frozen=True):
     """Top-level answer fields to pass on (system_fingerprint, service_tier ...)."""
     meta: Json | None = None
     """Facts for the Record, never for the client: {"tier": "static"}, {"simulated": True} ..."""
+    native: Json | None = None
+    """The same in the upstream's own words (its event, or its whole answer), where the caller's dialect speaks them too."""
 
 
 class ToolCall(Struct, frozen=True):

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from gateway.settings.model import Access, RateSettings
 from wire.errors import Unauthorized
+from wire.types import Credential
 
 _HOW = (
     "Provide your key in an Authorization header using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), "
@@ -42,6 +43,15 @@ class Keys:
         self._anyone: Caller | None = None
         if access.open or not access.keys:
             self._anyone = Caller(admin=not access.open)
+
+    def foreign(self, headers: Mapping[str, str]) -> Credential | str:
+        """A key that the caller sent and that is none of ours, for rungs that are asked with it: `Bearer KEY` or `KEY`, as it came; ""
+        when there is none."""
+        for key in _presented(headers):
+            if hash_key(key) not in self._callers:
+                bearer = headers.get("authorization", "").strip().endswith(key)
+                return Credential(f"Bearer {key}" if bearer else key)
+        return ""
 
     def check(self, headers: Mapping[str, str]) -> Caller:
         """The caller. `headers`: names in lower case. Raises Unauthorized, which never repeats what came."""

@@ -29,6 +29,8 @@ MEDIAN, SIGMA = 2.0, 0.5
 """Seconds to the stand-in's answer: log-normal, as latencies of hosted models are (p99 = 6.4 s)."""
 PRICE = {"input": 1.25, "cached_input": 0.125, "output": 10.0}
 """USD per million tokens: list price of a frontier-class model."""
+CORE_HOUR, SERVED = 0.10, 2000.0
+"""The specialist's price: USD per hour of the core it takes, and output tokens per second that the hour is spread over."""
 
 EXAMPLES = (
     "A farmer sells 14 baskets of apples for 3 dollars each. How much does he earn?",
@@ -65,7 +67,11 @@ def config(folder: Path, setting: Setting) -> dict[str, Any]:
     """The content of `weir.yaml`."""
     return {
         "backends": {
-            SPECIALIST: {"kind": "encoder", "specialist": "models/clinc150"},
+            SPECIALIST: {
+                "kind": "encoder",
+                "specialist": "models/clinc150",
+                "price": {"gpu_hour": CORE_HOUR, "tokens_per_second": SERVED},
+            },
             CLOUD: {
                 "kind": "scripted",
                 "model": "stand-in for a cloud LLM",

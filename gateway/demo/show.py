@@ -18,6 +18,7 @@ FOOTNOTES = (
     f"{names.NOISE:.0%} of them wrong, its time is log-normal around {names.MEDIAN:g} s (--speed), its price "
     f"{names.PRICE['input']:g} / {names.PRICE['cached_input']:g} / {names.PRICE['output']:g} USD per million "
     "input / cached / output tokens.",
+    f"The specialist's price is that of one core, {names.CORE_HOUR:.2f} USD an hour, spread over {names.SERVED:g} tokens a second.",
     "Specialist, threshold and calibration come from CLINC150's train and val; what is sent is from its test.",
 )
 

@@ -9,6 +9,10 @@ from gateway.fold import Fold
 from wire.errors import WeirError
 from wire.types import Asked, Chunk
 
+CARRIED = "carried"
+"""Key of a message under which a dialect carries what only a rung of its own API can read (reasoning items, thinking blocks): every
+other rung gets the message without it (`gateway.calls`)."""
+
 
 class Stamp(Struct, frozen=True):
     """What is constant over one answer, whoever gives it."""
@@ -19,6 +23,8 @@ class Stamp(Struct, frozen=True):
     """Unix seconds."""
     model: str
     """The name that the caller asked for."""
+    reasoning: str = "reasoning_content"
+    """The one field in which chat clients get a model's reasoning."""
 
 
 class Caller(Struct, frozen=True):

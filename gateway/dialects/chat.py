@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from gateway.dialects import fields
+from gateway.dialects import fields, functions
 from gateway.dialects.base import Caller, Stamp
 from gateway.fold import Fold
 from wire.errors import WeirError
@@ -26,6 +26,7 @@ schema_param = "response_format.json_schema.schema"
 ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 SCHEMA_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MODALITIES = {"image_url": "image", "input_audio": "audio", "file": "file"}
+REASONING = ("reasoning_content", "reasoning")
 DONE = b"data: [DONE]\n\n"
 NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
@@ -37,6 +38,8 @@ def understand(body: Any, raw: bytes, caller: Caller) -> Asked:
     """A request body (decoded JSON, and the bytes it came as) > Asked. Raises BadRequest."""
     if not isinstance(body, dict):
         raise fields.reject("body", f"the request body must be a JSON object, not {fields.kind(body)}")
+    old = functions.is_old(body)
+    body = functions.modern(body) if old else body
     model = fields.text(body, "model")
     if not model:
         raise fields.reject("model", 'you must provide a model, e.g. "model": "weir"; GET /v1/models lists them')
@@ -51,6 +54,7 @@ def understand(body: Any, raw: bytes, caller: Caller) -> Asked:
         usage=options is not None and fields.flag(options, "include_usage", inside="stream_options") and stream,
         logprobs=fields.flag(body, "logprobs"),
         n=fields.integer(body, "n", 1, 128) or 1,
+        functions=old,
     )
     query = query_of(model, messages, tools, constraint, caller, stream)
     return Asked(query=query, body=body, wants=wants, constraint=constraint, raw=raw, dialect=name)
@@ -223,9 +227,9 @@ def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
     choices = [
         {
             "index": index,
-            "message": _with_ids(message, stamp),
+            "message": _spoken(_with_ids(message, stamp), asked, stamp),
             "logprobs": _logprobs(logprobs, asked),
-            "finish_reason": finish_reason(finish, bool(message.get("tool_calls")), asked.body),
+            "finish_reason": finish_reason(finish, bool(message.get("tool_calls")), asked),
         }
         for index, message, finish, logprobs in messages
     ]
@@ -240,6 +244,20 @@ def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
             "usage": answer.usage or NO_USAGE,
         }
     )
+
+
+def _spoken(message: dict[str, Any], asked: Asked, stamp: Stamp) -> dict[str, Any]:
+    """`message` as this caller knows messages: reasoning in one field, calls in the older form where that was asked for."""
+    message = one_reasoning(message, stamp.reasoning)
+    return functions.old_message(message) if asked.wants.functions else message
+
+
+def one_reasoning(part: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A message or delta with its reasoning in the field `name` only. Upstreams say `reasoning`, `reasoning_content`, or both at
+    once, and a client that reads both would double it."""
+    told = {key: value for key, value in part.items() if key not in REASONING}
+    said = next((part[key] for key in REASONING if part.get(key)), None)
+    return {**told, name: said} if said is not None else told
 
 
 def _with_ids(message: dict[str, Any], stamp: Stamp) -> dict[str, Any]:
@@ -260,10 +278,13 @@ def _logprobs(logprobs: Json | None, asked: Asked) -> Json | None:
     return {"content": None, "refusal": None, **logprobs} if logprobs and asked.wants.logprobs else None
 
 
-def finish_reason(finish: str | None, called: bool, body: Json) -> str:
+def finish_reason(finish: str | None, called: bool, asked: Asked) -> str:
     """What OpenAI would say: `length` wins; calls end with `tool_calls`, but with `stop` when one named tool was forced."""
     if finish in (None, "stop", "tool_calls"):
-        forced = isinstance(body.get("tool_choice"), Mapping) and body["tool_choice"].get("type") == "function"
+        if called and asked.wants.functions:
+            return "function_call"
+        choice = asked.body.get("tool_choice")
+        forced = isinstance(choice, Mapping) and choice.get("type") == "function"
         return "tool_calls" if called and not forced else "stop"
     return str(finish)
 
@@ -341,7 +362,7 @@ class Writer:
                 out.append(
                     self._event(index, {"tool_calls": [{"index": ours, "function": {"arguments": "{}"}}]}, None, None)
                 )
-            out.append(self._event(index, {}, finish_reason(choice.finish, bool(choice.calls), self._asked.body), None))
+            out.append(self._event(index, {}, finish_reason(choice.finish, bool(choice.calls), self._asked), None))
         if self._asked.wants.usage:
             out.append(_sse({**self._extra, **self._base, "choices": [], "usage": self._usage or NO_USAGE}))
         out.append(DONE)
@@ -355,6 +376,8 @@ class Writer:
         return self._event(index, {"role": "assistant", "content": "", "refusal": None}, None, None)
 
     def _event(self, index: int, delta: Json, finish: str | None, logprobs: Json | None) -> bytes:
+        if self._asked.wants.functions:
+            delta = functions.old_delta(delta)
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         once, self._once = self._once, {}
         return _sse({**once, **self._extra, **self._base, "choices": [choice]})
@@ -362,6 +385,8 @@ class Writer:
     def _delta(self, delta: Json, choice: _Choice) -> dict[str, Any]:
         """`delta` without what was said before: the role, empty fields, a call's id, type and name."""
         mended: dict[str, Any] = {}
+        if any(key in delta for key in REASONING):
+            delta = one_reasoning(delta, self._stamp.reasoning)
         for key, value in delta.items():
             if key == "tool_calls":
                 deltas = value if isinstance(value, list) else ()

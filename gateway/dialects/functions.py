@@ -17,7 +17,9 @@ def modern(body: Json) -> Json:
     if body.get("tools") is not None:
         raise fields.reject("functions", "give 'tools' or the older 'functions', not both")
     functions = fields.items(body.get("functions") or [], "functions")
-    told["tools"] = [{"type": "function", "function": fields.table(f, f"functions[{i}]")} for i, f in enumerate(functions)]
+    told["tools"] = [
+        {"type": "function", "function": fields.table(f, f"functions[{i}]")} for i, f in enumerate(functions)
+    ]
     choice = body.get("function_call")
     if isinstance(choice, Mapping):
         told["tool_choice"] = {"type": "function", "function": dict(choice)}
@@ -55,7 +57,7 @@ def old_message(message: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "function_call": calls[0]["function"]}
 
 
-def old_delta(delta: dict[str, Any]) -> dict[str, Any]:
+def old_delta(delta: Json) -> Json:
     """A written delta in the old form."""
     calls = delta.get("tool_calls")
     if not calls:

@@ -9,7 +9,11 @@ from gateway.setup import Live
 from gateway.surface.exchange import Exchange, Receive, Scope, Send
 from gateway.surface.listing import Listing
 from gateway.surface.models import Door, request_id_of
-from wire.errors import NotFound, WeirError
+from wire.errors import BadRequest, NotFound, WeirError
+
+
+HEADER_BYTES = 64 * 1024
+"""Of all request headers together: httptools has no limit of its own."""
 
 
 class Surface:
@@ -28,6 +32,16 @@ class Surface:
         if scope["type"] == "http":
             if origins := self._live.setup.settings.server.cors:
                 send = _allowing(scope, send, origins)
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+                await _refuse(
+                    Exchange(scope, receive, send),
+                    BadRequest(
+                        f"the request headers are larger than {HEADER_BYTES} bytes",
+                        status=431,
+                        code="headers_too_large",
+                    ),
+                )
+                return
             if scope["method"] == "OPTIONS":
                 await _preflight(Exchange(scope, receive, send), allowed=bool(origins))
                 return

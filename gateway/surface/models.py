@@ -194,7 +194,12 @@ def request_id_of(exchange: Exchange) -> str:
 
 
 def stamp_of(story: Story) -> Stamp:
-    return Stamp(id=story.id.removeprefix("req_"), created=int(story.time), model=story.asked.query.model)
+    return Stamp(
+        id=story.id.removeprefix("req_"),
+        created=int(story.time),
+        model=story.asked.query.model,
+        reasoning=story.setup.settings.server.reasoning_field,
+    )
 
 
 def check_constraint(asked: Asked, setup: Setup, param: str = chat.schema_param) -> None:

@@ -18,7 +18,7 @@ SMALLEST_COVERAGE = 0.30
 def weights(outside_flags: npt.NDArray[np.bool_], outside: float) -> Array:
     """Weight of each text: together 1, those out of scope together `outside`."""
     share = np.where(outside_flags, outside / outside_flags.sum(), (1 - outside) / (~outside_flags).sum())
-    return share.astype(np.float64)
+    return np.asarray(share, np.float64)
 
 
 def knots(score: Array, right: Array, weight: Array, bins: int = 40) -> tuple[Array, Array]:
@@ -50,7 +50,9 @@ def knots(score: Array, right: Array, weight: Array, bins: int = 40) -> tuple[Ar
     return np.maximum.accumulate(middle), np.maximum.accumulate(level)
 
 
-def curve(probability: Array, wrong: Array, weight: Array, inside: npt.NDArray[np.bool_], points: int = 200) -> list[dict[str, Any]]:
+def curve(
+    probability: Array, wrong: Array, weight: Array, inside: npt.NDArray[np.bool_], points: int = 200
+) -> list[dict[str, Any]]:
     """The risk-coverage curve, ascending thresholds.
 
     probability, wrong (1.0 or 0.0; accepting a text out of scope is wrong), weight: (n,); inside: in scope.

@@ -34,7 +34,8 @@ def committee(x: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: 
 
     rare: index of the label that gets `recipe.weight` and no centroid.
     """
-    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    spread = np.maximum(spread, 0.05 * np.median(spread))  # a feature that hardly varies must not blow up a weight
     z = ((x - mean) / spread).astype(np.float32)
     nets = [_member(z, y, labels, rare, recipe, seed * 100 + i) for i in range(recipe.members)]
     last = x[:, -recipe.centroid :]
@@ -82,7 +83,7 @@ def _member(z: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: in
             steps.step()
             cycle.step()
     first, second = net[1], net[4]
-    return tuple(p.detach().numpy() for p in (first.weight, first.bias, second.weight, second.bias))  # type: ignore[return-value]
+    return tuple(p.detach().numpy() for p in (first.weight, first.bias, second.weight, second.bias))
 
 
 def pack(arrays: dict[str, Array]) -> bytes:

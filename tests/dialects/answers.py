@@ -33,7 +33,9 @@ arguments = st.dictionaries(some_text, text | st.integers(0, 9), max_size=3).map
 calls = st.lists(st.tuples(st.sampled_from(["look", "book"]), arguments), max_size=3).map(
     lambda made: [call(f"call_{place}", name, json) for place, (name, json) in enumerate(made)]
 )
-token = st.fixed_dictionaries({"token": some_text, "logprob": st.floats(-9, 0), "bytes": st.none()})
+token = st.fixed_dictionaries(
+    {"token": some_text, "logprob": st.floats(-9, 0), "bytes": st.none(), "top_logprobs": st.just([])}
+)
 
 
 @st.composite

@@ -33,7 +33,7 @@ models:
   weir: {{use: routed}}
   gpt-*: {{use: routed, through: cloud}}
   straight: {{use: backend/cloud}}
-server: {{deadline: 8, idle: 2, {server}}}
+server: {{deadline: {deadline}, idle: 2, {server}}}
 {more}
 """
 
@@ -113,9 +113,18 @@ class World:
 
 @asynccontextmanager
 async def world(
-    folder: Path, small: Handler, cloud: Handler, *, routes: str = "", server: str = "", more: str = ""
+    folder: Path,
+    small: Handler,
+    cloud: Handler,
+    *,
+    routes: str = "",
+    server: str = "",
+    more: str = "",
+    deadline: str = "8",
 ) -> AsyncIterator[World]:
     async with upstream(small) as lower, upstream(cloud) as upper:
-        text = CONFIG.format(small=lower.url, cloud=upper.url, routes=routes, server=server, more=more)
+        text = CONFIG.format(
+            small=lower.url, cloud=upper.url, routes=routes, server=server, more=more, deadline=deadline
+        )
         async with serving(text, folder) as served:
             yield World(served, lower, upper)

@@ -20,7 +20,14 @@ from wire.types import Json
 ROLES = ("user", "assistant", "system", "developer")
 RESULTS = {"function_call_output": "output", "custom_tool_call_output": "output"}
 IGNORED = frozenset(
-    {"web_search_call", "file_search_call", "mcp_list_tools", "ghost_snapshot", "compaction_trigger", "tool_search_call"}
+    {
+        "web_search_call",
+        "file_search_call",
+        "mcp_list_tools",
+        "ghost_snapshot",
+        "compaction_trigger",
+        "tool_search_call",
+    }
 )
 """Items that only tell what a hosted tool did on the way to text that stands beside them."""
 
@@ -155,7 +162,10 @@ def _part(place: str, value: Any) -> dict[str, Any]:
     if kind in ("input_text", "output_text", "text", "summary_text"):
         return {"type": "text", "text": _text(place, part, "text")}
     if kind == "refusal":
-        return {"type": "text", "text": _text(place, part, "refusal")}  # as said: not every chat template knows refusals
+        return {
+            "type": "text",
+            "text": _text(place, part, "refusal"),
+        }  # as said: not every chat template knows refusals
     if kind == "input_image":
         return _image(place, part)
     if kind == "input_file":
@@ -171,7 +181,9 @@ def _image(place: str, part: Json) -> dict[str, Any]:
         url = url.get("url")
     if not isinstance(url, str) or not url:
         if part.get("file_id"):
-            raise _unsupported(f"{place}.file_id", "images by file_id cannot be read here: send an image_url or a data URL")
+            raise _unsupported(
+                f"{place}.file_id", "images by file_id cannot be read here: send an image_url or a data URL"
+            )
         raise fields.reject(f"{place}.image_url", f"'{place}.image_url' must be a URL or a data URL")
     image = {"url": url}
     if isinstance(part.get("detail"), str):

@@ -95,7 +95,7 @@ def understand(body: Any, raw: bytes, caller: Caller, earlier: Earlier = NOTHING
         body=told,
         wants=Wants(stream=stream, logprobs=bool(told.get("logprobs"))),
         constraint=constraint,
-        raw=b"" if earlier is not NOTHING else raw,
+        raw=raw if earlier == NOTHING else b"",
         dialect=name,
         echo={**{key: body.get(key) for key in ECHOED}, "input": [item for _, item in given], "before": earlier.items},
     )
@@ -144,7 +144,7 @@ def _input(body: Json, earlier: Earlier) -> list[Placed]:
         if is_reference(item):
             found = earlier.named.get(str(item.get("id")))
             if found is None:
-                raise BadRequest(f"Item with id '{item.get('id')}' not found.", param=place, status=404, code="item_not_found")
+                raise BadRequest(f"Item with id '{item.get('id')}' not found.", param=place, status=404)
             items.append((place, found))
         else:
             items.append((place, item))
@@ -202,7 +202,9 @@ def _choice(choice: Any, tools: Sequence[Json]) -> Any:
     kind = choice.get("type")
     if kind == "allowed_tools":
         named = fields.items(choice.get("tools"), "tool_choice.tools")
-        allowed = [_named(f"tool_choice.tools[{at}]", fields.table(tool, "tool_choice.tools")) for at, tool in enumerate(named)]
+        allowed = [
+            _named(f"tool_choice.tools[{at}]", fields.table(tool, "tool_choice.tools")) for at, tool in enumerate(named)
+        ]
         mode = choice.get("mode", "auto")
         if mode not in ("auto", "required"):
             raise fields.reject("tool_choice.mode", "'tool_choice.mode' must be auto or required")
@@ -273,5 +275,3 @@ def _rest(body: Json, told: dict[str, Any]) -> None:
 
 def _unsupported(param: str, message: str) -> BadRequest:
     return fields.reject(param, message, code="unsupported_parameter")
-
-

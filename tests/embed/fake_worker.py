@@ -1,0 +1,34 @@
+"""A worker that speaks the frames of embed.worker without a model: 1 layer x 2 dimensions. The text says what happens."""
+
+import os
+import sys
+import time
+
+from embed import worker
+
+
+def main() -> int:
+    out = os.fdopen(1, "wb", closefd=False)
+    if "refuse" in sys.argv:
+        worker._send(out, worker.ERROR, b"models/x/model.onnx: SHA-256 is wrong")
+        return 1
+    worker._send(out, worker.READY, worker.SHAPE.pack(1, 2) + b"fake")
+    while (text := worker._receive(sys.stdin.buffer)) is not None:
+        if text == "die":
+            os._exit(9)
+        if text == "hang":
+            time.sleep(60)
+        if text == "slow":
+            time.sleep(0.2)
+        if text == "bad":
+            worker._send(out, worker.ERROR, b"ValueError: bad text")
+            continue
+        if text.startswith("touch:"):
+            with open(text.removeprefix("touch:"), "w"):
+                pass
+        worker._send(out, worker.VECTORS, b"\0\0\x80\x3f\0\0\0\0")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

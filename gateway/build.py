@@ -13,6 +13,7 @@ import orjson
 from msgspec import structs
 
 from backends.base import Backend, BackendConfig, BackendResources
+from backends.embedding.base import Embedder, EmbedderConfig
 from gateway.access.keys import Keys
 from gateway.confidence import Calibration, CalibrationError, calibration
 from gateway.decide import Route, Rung
@@ -42,6 +43,7 @@ class _Parts:
         self.lent = lent
         self.mistakes: list[Mistake] = []
         self.backends: dict[str, Backend] = {}
+        self.embedders: dict[str, Embedder] = {}
 
     def say(self, where: Where, message: str, severity: Severity = "error") -> None:
         self.mistakes.append(self.loaded.lines.mistake(where, message, severity))
@@ -56,6 +58,8 @@ def build(loaded: Loaded, lent: Lent) -> Setup:
     rungs = {name: _rung(parts, name, config) for name, config in settings.backends.items()}
     routes = {name: _route(parts, name, route, rungs) for name, route in settings.routes.items()}
     router = _router(parts)
+    for name, embedder in settings.embeddings.items():
+        _embedder(parts, name, embedder)
     if any(m.severity == "error" for m in parts.mistakes) or router is None:
         raise ConfigError([*loaded.warnings, *parts.mistakes])
     return Setup(
@@ -75,6 +79,7 @@ def build(loaded: Loaded, lent: Lent) -> Setup:
         text_hash=_text_hash(settings.server.state_dir),
         version=weir_version(),
         warnings=tuple(str(m) for m in (*loaded.warnings, *parts.mistakes)),
+        embedders=parts.embedders,
     )
 
 
@@ -106,6 +111,17 @@ def _backend(parts: _Parts, name: str, config: BackendConfig) -> None:
         Exception
     ) as exc:  # a backend's constructor reads files of its user: whatever is wrong there is a mistake with a line
         parts.say(("backends", name), f"cannot be built: {exc}")
+
+
+def _embedder(parts: _Parts, name: str, config: EmbedderConfig) -> None:
+    if missing := config.missing():
+        parts.say(("embeddings", name), f"{name} is unavailable until {missing} is set", "warning")
+    try:
+        parts.embedders[name] = load_kind("backends.embedding", config.kind)(name, config, parts.lent)
+    except UnknownKind as exc:
+        parts.say(("embeddings", name, "kind"), str(exc))
+    except Exception as exc:  # as with backends
+        parts.say(("embeddings", name), f"cannot be built: {exc}")
 
 
 def _rung(parts: _Parts, name: str, config: BackendConfig) -> Rung:

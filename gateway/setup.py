@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from backends.base import Backend
+from backends.embedding.base import Embedder
 from gateway.access.keys import Keys
 from gateway.decide import Route, Rung
 from gateway.record import Record
@@ -52,6 +53,14 @@ class Setup(Struct, frozen=True):
     """Keyed hash of a prompt, for the Record."""
     version: str
     warnings: Sequence[str] = ()
+    embedders: Mapping[str, Embedder] = {}
+    """Model names and globs, as configured > who computes their embeddings."""
+
+    def embedder(self, model: str) -> str | None:
+        """The entry of `embedders` for a requested model: the exact name first, then the globs in order. None: unknown."""
+        if model in self.embedders:
+            return model
+        return next((pattern for pattern in self.embedders if fnmatchcase(model, pattern)), None)
 
     def target(self, model: str) -> Target | None:
         """Exact name first, then the globs in the order of the configuration; `route/NAME` pins a route. None: unknown."""

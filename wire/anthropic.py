@@ -158,7 +158,13 @@ def events(message: Json) -> list[dict[str, Any]]:
     """The events that a whole message would have come as, without message_stop."""
     usage = message.get("usage")
     usage = usage if isinstance(usage, Mapping) else {}
-    start = {**message, "content": [], "stop_reason": None, "stop_sequence": None, "usage": {**usage, "output_tokens": 0}}
+    start = {
+        **message,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {**usage, "output_tokens": 0},
+    }
     start.pop("stop_details", None)
     found: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
     for index, block in enumerate(message.get("content") or ()):

@@ -146,7 +146,11 @@ class Reader:
                 raise Broken(f"{self._backend}: an event of a content block without its index")
             if kind == "content_block_start":
                 return self._begin(event, index, _table(event.get("content_block")))
-            return self._delta(event, index, _table(event.get("delta"))) if kind.endswith("delta") else self._end(event, index)
+            return (
+                self._delta(event, index, _table(event.get("delta")))
+                if kind.endswith("delta")
+                else self._end(event, index)
+            )
         if kind == "message_delta":
             return self._ending(event)
         if kind == "message_stop":
@@ -217,7 +221,9 @@ class Reader:
     # -- a whole message ------------------------------------------------------------------------------------------------------------
 
     def _message(self, message: dict[str, Any]) -> Chunk:
-        blocks = [anthropic.claim(block, self._model, self._asked) for block in message["content"] if isinstance(block, dict)]
+        blocks = [
+            anthropic.claim(block, self._model, self._asked) for block in message["content"] if isinstance(block, dict)
+        ]
         text = "".join(str(block.get("text") or "") for block in blocks if block.get("type") == "text")
         thinking = "".join(str(block.get("thinking") or "") for block in blocks if block.get("type") == "thinking")
         delta: dict[str, Any] = {"role": "assistant"}

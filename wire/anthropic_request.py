@@ -18,7 +18,7 @@ A body that came in Anthropic's own words is not made anew: `own` changes what m
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import orjson
 
@@ -41,7 +41,13 @@ _DATA_URL = re.compile(r"data:([^;,]+)?(?:;[^;,]+)*;base64,", re.IGNORECASE)
 
 
 def request(
-    body: Json, *, model: str, asked: str, max_tokens: int, effort: Effort = "ignore", constraint: Constraint | None = None
+    body: Json,
+    *,
+    model: str,
+    asked: str,
+    max_tokens: int,
+    effort: Effort = "ignore",
+    constraint: Constraint | None = None,
 ) -> dict[str, Any]:
     """`body` for `model`, a new dict without `stream`. `asked`: the model name that the caller used; `max_tokens`: where the caller
     names no limit. Raises Unsupported."""
@@ -271,7 +277,9 @@ def _tool(tool: Json, place: str) -> dict[str, Any]:
     function = tool.get("function")
     function = function if isinstance(function, Mapping) else {}
     parameters = function.get("parameters")
-    schema = {"type": "object", **parameters} if isinstance(parameters, Mapping) else {"type": "object", "properties": {}}
+    schema = (
+        {"type": "object", **parameters} if isinstance(parameters, Mapping) else {"type": "object", "properties": {}}
+    )
     told: dict[str, Any] = {"name": function.get("name"), "input_schema": schema}
     if isinstance(function.get("description"), str):
         told["description"] = function["description"]
@@ -286,7 +294,7 @@ def _used(messages: Sequence[Json]) -> list[str]:
 def _sampling(told: dict[str, Any], body: Json) -> None:
     temperature, top_p, stop = body.get("temperature"), body.get("top_p"), body.get("stop")
     if _is_number(temperature):
-        told["temperature"] = min(1, temperature)
+        told["temperature"] = 1 if temperature > 1 else temperature
     elif _is_number(top_p):  # newer models refuse both at once
         told["top_p"] = top_p
     stops = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
@@ -331,7 +339,11 @@ def _refuse(body: Json) -> None:
 
 
 def _without_foreign(message: Any, model: str, asked: str) -> Any:
-    if not isinstance(message, Mapping) or message.get("role") != "assistant" or not isinstance(message["content"], list):
+    if (
+        not isinstance(message, Mapping)
+        or message.get("role") != "assistant"
+        or not isinstance(message["content"], list)
+    ):
         return message
     told = [anthropic.release(block, model, asked) for block in message["content"] if isinstance(block, Mapping)]
     kept = [block for block in told if block is not None]
@@ -351,7 +363,7 @@ def _begun_elsewhere(messages: Sequence[Json]) -> bool:
 
 def _says(told: Json) -> bool:
     config = told.get("output_config")
-    return isinstance(config, Mapping) and config.get("format") is not None or told.get("output_format") is not None
+    return (isinstance(config, Mapping) and config.get("format") is not None) or told.get("output_format") is not None
 
 
 def _blocks(content: Any) -> list[Json]:
@@ -365,7 +377,7 @@ def _name(tool: Json) -> Any:
     return function.get("name") if isinstance(function, Mapping) else tool.get("name")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -118,9 +118,7 @@ class MiniLM:
                 try:
                     vector = await self._client.encode(text)
                 except Busy as exc:
-                    raise Overloaded(
-                        f"{self.name}: the MiniLM worker's queue is full", retry_after=COME_BACK
-                    ) from exc
+                    raise Overloaded(f"{self.name}: the MiniLM worker's queue is full", retry_after=COME_BACK) from exc
                 except WorkerDied as exc:
                     raise Overloaded(f"{self.name}: the MiniLM worker is starting", retry_after=COME_BACK) from exc
                 except EmbedError as exc:

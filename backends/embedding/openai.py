@@ -150,7 +150,8 @@ def _vector(value: Any) -> Matrix:
         return np.frombuffer(base64.b64decode(value, validate=True), "<f4").astype(np.float32, copy=False)
     if not isinstance(value, list):
         raise TypeError
-    vector = np.array(value, np.float32)
+    with np.errstate(over="ignore"):  # infinite then, which is refused
+        vector = np.array(value, np.float32)
     if vector.ndim != 1:
         raise ValueError
     return vector

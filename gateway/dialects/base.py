@@ -49,6 +49,9 @@ class Writer(Protocol):
 
 
 class Dialect(Protocol):
+    """May have `id_header`, the response header in which its clients look for the request's id beside `x-request-id`, and
+    `status(error) -> int`, where its API says an error with another status than OpenAI's does."""
+
     name: str
     schema_param: str
     """Where the caller wrote the answer's schema, for errors about it."""

@@ -15,7 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from backends._secret import Secret
 from backends.base import BackendConfig
+from backends.embedding.base import EmbedderConfig
 from routers.base import RouterConfig
 from routers.rules import Match
 
@@ -185,13 +187,34 @@ class Server(Frozen):
     watch: float = Field(1.0, gt=0, description="seconds between looks at the configuration file")
 
 
+class RedisSettings(Frozen):
+    url: Secret = Field(description="redis://[:PASSWORD@]HOST:PORT/DB, or rediss:// with TLS")
+    prefix: str = Field("weir:response:", description="of the keys in Redis")
+
+
+class ResponsesSettings(Frozen):
+    """`responses:`: what the Responses API keeps for `previous_response_id`, by tenant."""
+
+    store: Literal["memory", "redis", "off"] = Field("memory", description="redis: shared by several processes")
+    redis: RedisSettings | None = None
+    key: Secret | None = Field(
+        None, description="at least 32 characters; encrypts what goes to Redis (AES-GCM). A new key forgets what was kept"
+    )
+    ttl: float = Field(86_400.0, gt=0, description="seconds until a response is forgotten")
+    max_count: int = Field(10_000, ge=1, description="responses in memory; the one not used for longest goes first")
+    max_bytes: int = Field(256 * 2**20, ge=1024, description="bytes of responses in memory")
+    timeout: float = Field(0.5, gt=0, description="seconds that the store may take")
+
+
 class Settings(Frozen):
     backends: dict[Name, SerializeAsAny[BackendConfig]]
     router: RouterSettings
     routes: dict[Name, RouteSettings]
     models: dict[str, ModelSettings] = {}
+    embeddings: dict[str, SerializeAsAny[EmbedderConfig]] = {}
     access: Access = Access()
     limits: Limits = Limits()
     capture: Literal["metadata"] = "metadata"
     telemetry: Telemetry = Telemetry()
     server: Server = Server()
+    responses: ResponsesSettings = ResponsesSettings()

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from ipaddress import ip_address
 from string import Formatter
 from typing import Any
@@ -10,9 +11,11 @@ from msgspec import Struct
 
 from backends.base import PriceConfig
 from gateway.settings.mistakes import Severity, Where, did_you_mean
-from gateway.settings.model import RouteSettings, Settings
+from gateway.settings.model import ResponsesSettings, RouteSettings, Settings
 
 CONSTRAINTS = ("schema", "choice", "regex", "grammar")
+SHORTEST_KEY = 32
+"""Characters of `responses.key`."""
 LATER = ("shadow", "canary")
 """Modes that have a name and nothing else yet."""
 
@@ -43,6 +46,8 @@ def check(
         *_models(settings, known_backends, known_routes),
         *_access(settings),
         *_backends(settings, missing or {}),
+        *_embeddings(settings),
+        *_responses(settings.responses),
     ]
 
 
@@ -159,6 +164,30 @@ def _access(settings: Settings) -> Iterator[Finding]:
                 yield Finding(("access", "keys", index, attribute), message)
 
 
+def _responses(responses: ResponsesSettings) -> Iterator[Finding]:
+    here: Where = ("responses",)
+    if responses.store != "redis":
+        for key in ("redis", "key"):
+            if getattr(responses, key) is not None:
+                yield Finding((*here, key), f"is not used with `store: {responses.store}`", "warning")
+        return
+    where: Where = (*here, "store")
+    if find_spec("redis") is None or find_spec("cryptography") is None:
+        yield Finding(where, "needs the extra [redis]: pip install 'weir[redis]'")
+    if responses.redis is None:
+        yield Finding(where, "needs `redis: {url: ...}`", depends=((*here, "redis"),))
+    elif responses.redis.url.missing:
+        message = f"no response is kept until {responses.redis.url.missing} is set"
+        yield Finding((*here, "redis", "url"), message, "warning")
+    if responses.key is None:
+        message = "needs `key: ${NAME}`: what callers said leaves this process encrypted, or not at all"
+        yield Finding(where, message, depends=((*here, "key"),))
+    elif responses.key.missing:
+        yield Finding((*here, "key"), f"no response is kept until {responses.key.missing} is set", "warning")
+    elif len(responses.key.reveal()) < SHORTEST_KEY:
+        yield Finding((*here, "key"), f"is shorter than {SHORTEST_KEY} characters: take a long random one")
+
+
 def is_loopback(host: str) -> bool:
     try:
         return ip_address(host.strip("[]")).is_loopback
@@ -181,6 +210,20 @@ def _backends(settings: Settings, missing: Mapping[str, str]) -> Iterator[Findin
             yield Finding((*here, "kind"), message, "warning")
         if name not in used:
             yield Finding(here, "is on no ladder and no model name leads to it", "warning")
+
+
+def _embeddings(settings: Settings) -> Iterator[Finding]:
+    globs: list[str] = []
+    for pattern, embedder in settings.embeddings.items():
+        here: Where = ("embeddings", pattern)
+        if embedder.cloud and embedder.price.price() == PriceConfig().price():
+            yield Finding(here, "no `price:`, so every cost of this cloud embedder will read 0", "warning")
+        if is_glob(pattern):
+            earlier = next((glob for glob in globs if covers(glob, pattern)), None)
+            if earlier is not None:
+                message = f"never matches: {earlier!r} stands before it and takes every such name"
+                yield Finding(here, message, "warning")
+            globs.append(pattern)
 
 
 def _nothing(where: Where, what: str, name: str, known: Collection[str], table: str) -> Finding:

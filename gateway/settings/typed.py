@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from backends._secret import Secret
 from backends.base import BackendConfig
+from backends.embedding.base import EmbedderConfig
 from gateway.settings.explain import problems
 from gateway.settings.interpolate import REFERENCE, interpolate
 from gateway.settings.mistakes import Severity, Where, did_you_mean
@@ -23,6 +24,7 @@ from wire.kinds import UnknownKind, kinds, load_kind
 
 KINDED: Mapping[type[BaseModel], str] = {
     BackendConfig: "backends",
+    EmbedderConfig: "backends.embedding",
     RouterConfig: "routers",
     ValidatorSettings: "gateway.validators",
 }

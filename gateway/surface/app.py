@@ -8,9 +8,8 @@ from fastapi import FastAPI
 from gateway.setup import Live
 from gateway.surface.exchange import Exchange, Receive, Scope, Send
 from gateway.surface.listing import Listing
-from gateway.surface.models import Door, request_id_of
+from gateway.surface.models import request_id_of
 from wire.errors import BadRequest, NotFound, WeirError
-
 
 HEADER_BYTES = 64 * 1024
 """Of all request headers together: httptools has no limit of its own."""
@@ -20,7 +19,7 @@ class Surface:
     """doors: path without the `/v1` prefix > endpoint. With and without the prefix both work: clients differ."""
 
     def __init__(
-        self, live: Live, doors: Mapping[str, Door], listing: Listing, operations: FastAPI, lifespan: "Lifespan"
+        self, live: Live, doors: Mapping[str, "Endpoint"], listing: Listing, operations: FastAPI, lifespan: "Lifespan"
     ) -> None:
         self._live = live
         self._doors = {prefix + path: door for path, door in doors.items() for prefix in ("", "/v1")}
@@ -121,6 +120,7 @@ async def _preflight(exchange: Exchange, *, allowed: bool) -> None:
 
 
 Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]
+Endpoint = Callable[[Exchange], Awaitable[None]]
 
 
 async def _refuse(exchange: Exchange, error: WeirError) -> None:

@@ -23,7 +23,7 @@ class Listing:
             await exchange.json(200, {"object": "list", "data": data}, told)
             return
         name = unquote(wanted)
-        if setup.target(name) is None:
+        if setup.target(name) is None and setup.embedder(name) is None:
             raise NotFound(f"the model '{name}' does not exist", param="model", code="model_not_found")
         await exchange.json(200, self._card(name), told)
 
@@ -49,6 +49,7 @@ def context_length(setup: Setup, model: str) -> int | None:
 
 
 def names(setup: Setup) -> list[str]:
-    """Exact model names as configured, then a pin for every route. Globs stand for names that nobody can list."""
-    exact = [name for name in setup.models if not any(c in name for c in "*?[")]
-    return [*exact, *(f"route/{name}" for name in setup.routes)]
+    """Exact model names as configured, then those of embeddings, then a pin for every route. Globs stand for names that nobody can
+    list."""
+    exact = [name for name in (*setup.models, *setup.embedders) if not any(c in name for c in "*?[")]
+    return [*dict.fromkeys(exact), *(f"route/{name}" for name in setup.routes)]

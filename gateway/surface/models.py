@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
+from gateway.access import keys as access
 from gateway.access.limits import Limits
 from gateway.dialects import chat
-from gateway.dialects.base import Caller, Dialect, Stamp
+from gateway.dialects.base import Caller, Dialect, Stamp, Writer
 from gateway.fold import Fold
 from gateway.log import Log, where
 from gateway.pipeline import Opening, answer
@@ -53,7 +54,7 @@ class Door:
             asked = await self._understand(exchange, setup, told)
             await self._answer(exchange, Story(setup, asked, request_id), told)
         except WeirError as error:
-            self._live.observe(_unanswered(setup, self._dialect.name, request_id, error, setup.clock() - started))
+            self._live.observe(unanswered(setup, self._dialect.name, request_id, error, setup.clock() - started))
             await self._refuse(exchange, error, told)
         except ClientLeft:
             pass  # before there was a request to tell of
@@ -61,41 +62,35 @@ class Door:
             self._live.in_flight -= 1
 
     async def _understand(self, exchange: Exchange, setup: Setup, told: dict[str, str]) -> Asked:
-        """Access, then limits, then the body: a stranger's bytes are not even read. Raises WeirError, ClientLeft."""
-        caller = setup.keys.check(exchange.headers)
-        told.update(self._limits.now.admit(caller, exchange.headers, setup.clock()))
-        if self._live.in_flight > setup.settings.limits.in_flight:
-            raise NoAnswer(
-                "too many requests at once (limits.in_flight)",
-                status=503,
-                code="overloaded",
-                type="service_unavailable_error",
-                headers={"retry-after": "1"},
-            )
-        raw = await exchange.body(setup.settings.limits.body_bytes)
-        try:
-            body = _parse(raw)
-        except orjson.JSONDecodeError as exc:
-            raise BadRequest(
-                f"the request body is not valid JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
-                param="body",
-                code="invalid_json",
-            ) from exc
-        asked = self._dialect.understand(body, raw, Caller(exchange.public_headers(), caller.tenant))
+        """Raises WeirError, ClientLeft."""
+        caller, raw, body = await admitted(self._live, setup, self._limits, exchange, told)
+        asked = await self._read(body, raw, Caller(exchange.public_headers(), caller.tenant))
         check_constraint(asked, setup, self._dialect.schema_param)
         return asked
 
+    async def _read(self, body: Any, raw: bytes, caller: Caller) -> Asked:
+        """The body in our words. Raises WeirError. A door whose requests build on something that is kept overrides this ..."""
+        return self._dialect.understand(body, raw, caller)
+
+    async def _keep(self, story: Story, answered: bytes | Writer) -> None:
+        """... and this, which sees a complete answer before its last byte goes out: the whole body, or the writer at its end."""
+
+    def _stamp(self, exchange: Exchange, story: Story) -> Stamp:
+        return stamp_of(story)
+
     async def _answer(self, exchange: Exchange, story: Story, told: dict[str, str]) -> None:
+        stamp = self._stamp(exchange, story)
+        writer = self._dialect.writer(story.asked, stamp)
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(exchange.left())]
                 if story.asked.wants.stream and (after := story.setup.settings.server.keepalive_after):
                     helpers.append(group.create_task(_keep_alive(exchange, story, told, after)))
                 try:
-                    await self._deliver(exchange, story, Race(group), told, helpers)
+                    await self._deliver(exchange, story, Race(group), told, helpers, stamp, writer)
                 except WeirError as error:
-                    _log_cause(self._log, story.id, error)
-                    await self._refuse(exchange, error, {**told, **_told(story)}, story)
+                    log_cause(self._log, story.id, error)
+                    await self._refuse(exchange, error, {**told, **_told(story)}, None if story.verbatim else writer)
                 finally:
                     for helper in helpers:
                         helper.cancel()
@@ -103,10 +98,16 @@ class Door:
             pass
 
     async def _deliver(
-        self, exchange: Exchange, story: Story, race: Race, told: dict[str, str], helpers: list[asyncio.Task[None]]
+        self,
+        exchange: Exchange,
+        story: Story,
+        race: Race,
+        told: dict[str, str],
+        helpers: list[asyncio.Task[None]],
+        stamp: Stamp,
+        writer: Writer,
     ) -> None:
         asked = story.asked
-        stamp = stamp_of(story)
         async with aclosing(answer(self._live, story, race)) as line:
             opening = await anext(line)
             assert isinstance(opening, Opening)
@@ -116,20 +117,23 @@ class Door:
             elif asked.wants.stream:
                 for helper in helpers[1:]:
                     helper.cancel()
-                writer = self._dialect.writer(asked, stamp)
                 if not exchange.started:
                     await exchange.start(200, {**SSE_HEADERS, **headers})
                 async for chunk in line:
                     assert isinstance(chunk, Chunk)
                     if data := writer.feed(chunk):
                         await exchange.more(data)
-                await exchange.end(writer.end())
+                last = writer.end()
+                await self._keep(story, writer)
+                await exchange.end(last)
             else:
                 whole = Fold()
                 async for chunk in line:
                     assert isinstance(chunk, Chunk)
                     whole.add(chunk)
-                await exchange.whole(200, self._dialect.whole(asked, stamp, whole), headers)
+                data = self._dialect.whole(asked, stamp, whole)
+                await self._keep(story, data)
+                await exchange.whole(200, data, headers)
 
     async def _pass_through(
         self, exchange: Exchange, line: AsyncGenerator[Opening | Chunk, None], headers: dict[str, str], stream: bool
@@ -153,16 +157,42 @@ class Door:
         await exchange.end(last)
 
     async def _refuse(
-        self, exchange: Exchange, error: WeirError, told: dict[str, str], story: Story | None = None
+        self, exchange: Exchange, error: WeirError, told: dict[str, str], writer: Writer | None = None
     ) -> None:
         if exchange.started:
-            if story is not None and not story.verbatim:
-                await exchange.end(self._dialect.writer(story.asked, stamp_of(story)).error(error))
+            if writer is not None:
+                await exchange.end(writer.error(error))
             else:
                 await exchange.end(b"data: " + orjson.dumps(error.body()) + b"\n\n")
             return
         data = error.raw if isinstance(error, Replayed) else self._dialect.error(error)
         await exchange.whole(error.status, data, {**told, **error.headers})
+
+
+async def admitted(
+    live: Live, setup: Setup, limits: "LimitsOf", exchange: Exchange, told: dict[str, str]
+) -> tuple[access.Caller, bytes, Any]:
+    """Access, then limits, then the body: a stranger's bytes are not even read. The caller, the body as it came, and decoded; what
+    the limits have to say goes into `told`. Raises WeirError, ClientLeft."""
+    caller = setup.keys.check(exchange.headers)
+    told.update(limits.now.admit(caller, exchange.headers, setup.clock()))
+    if live.in_flight > setup.settings.limits.in_flight:
+        raise NoAnswer(
+            "too many requests at once (limits.in_flight)",
+            status=503,
+            code="overloaded",
+            type="service_unavailable_error",
+            headers={"retry-after": "1"},
+        )
+    raw = await exchange.body(setup.settings.limits.body_bytes)
+    try:
+        return caller, raw, _parse(raw)
+    except orjson.JSONDecodeError as exc:
+        raise BadRequest(
+            f"the request body is not valid JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
+            param="body",
+            code="invalid_json",
+        ) from exc
 
 
 def _parse(raw: bytes) -> Any:
@@ -274,7 +304,7 @@ def _told(story: Story) -> dict[str, str]:
     return {name: value for name, value in headers.items() if value}
 
 
-def _unanswered(setup: Setup, dialect: str, request_id: str, error: WeirError, seconds: float) -> Record:
+def unanswered(setup: Setup, dialect: str, request_id: str, error: WeirError, seconds: float) -> Record:
     """The Record of a request that never came to the line."""
     return Record(
         id=request_id,
@@ -293,7 +323,7 @@ def _unanswered(setup: Setup, dialect: str, request_id: str, error: WeirError, s
     )
 
 
-def _log_cause(log: Log, request_id: str, error: WeirError) -> None:
+def log_cause(log: Log, request_id: str, error: WeirError) -> None:
     cause = error.__cause__
     if cause is not None and error.status == 500:
         log.event("failure", level="error", id=request_id, type=type(cause).__name__, where=where(cause))

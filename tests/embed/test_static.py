@@ -22,7 +22,9 @@ def test_same_ids_as_the_tokenizer(text: str) -> None:
     assert TABLE.ids(text) == slow
 
 
-@pytest.mark.parametrize("text", ["don't [UNK] [PAD] [CLS] ##ing a_b", "x" * 101, "x" * 100, "antidisestablishmentarianism", "\x0b\x7f a"])
+@pytest.mark.parametrize(
+    "text", ["don't [UNK] [PAD] [CLS] ##ing a_b", "x" * 101, "x" * 100, "antidisestablishmentarianism", "\x0b\x7f a"]
+)
 def test_same_ids_in_corners(text: str) -> None:
     slow = [i for i in TABLE._tokenizer.encode(text, add_special_tokens=False).ids if i != TABLE._unknown]
     assert TABLE.ids(text) == slow
@@ -39,7 +41,9 @@ def test_length_one_or_nothing(text: str) -> None:
 
 def test_meaning() -> None:
     """Near in meaning is near in space, also without a common word."""
-    bank, money, weather = TABLE.encode_many(["pay my bill at the bank", "transfer some money", "will it rain tomorrow"])
+    bank, money, weather = TABLE.encode_many(
+        ["pay my bill at the bank", "transfer some money", "will it rain tomorrow"]
+    )
     assert bank @ money > bank @ weather
 
 
@@ -82,5 +86,6 @@ def test_speed_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
         begun = perf_counter()
         TABLE.encode(text)
         seconds.append(perf_counter() - begun)
+    p50, p99 = 1e6 * np.quantile(seconds, [0.5, 0.99])
     with capsys.disabled():
-        print(f" [static encode, 64 tokens: p50 {1e6 * np.quantile(seconds, 0.5):.0f} us, p99 {1e6 * np.quantile(seconds, 0.99):.0f} us]")
+        print(f" [static encode, 64 tokens: p50 {p50:.0f} us, p99 {p99:.0f} us]")  # noqa: T201

@@ -1,0 +1,253 @@
+"""Attempts side by side: order, stopping, back-pressure, failures, cancellation."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import pytest
+
+from gateway.race import Came, Ended, Race
+from wire.errors import BackendError, Broken, Overloaded
+from wire.types import Chunk
+
+AGES = 30.0
+"""Seconds: longer than any of these tests takes."""
+
+
+def chunk(text: str) -> Chunk:
+    return Chunk(delta={"content": text})
+
+
+class Source:
+    """A backend's stream: `texts`, then `end`; it tells how far it was read and whether it was closed."""
+
+    def __init__(
+        self, *texts: str, end: BaseException | None = None, hang: bool = False, closing: Exception | None = None
+    ) -> None:
+        self.texts = texts
+        self.end = end
+        self.hang = hang
+        self.closing = closing
+        self.given = 0
+        self.closed = False
+
+    async def stream(self) -> AsyncGenerator[Chunk, None]:
+        try:
+            for text in self.texts:
+                self.given += 1
+                yield chunk(text)
+            if self.hang:
+                await asyncio.sleep(AGES)
+            if self.end is not None:
+                raise self.end
+        finally:
+            self.closed = True
+            if self.closing is not None:
+                raise self.closing
+
+
+def race(body: Callable[[Race], Awaitable[None]], size: int = 64) -> None:
+    """Runs `body` with a race in a task group, as the surface does. It must end by itself."""
+
+    async def run() -> None:
+        async with asyncio.timeout(AGES):
+            async with asyncio.TaskGroup() as group:
+                await body(Race(group, size))
+
+    asyncio.run(run())
+
+
+async def turns(number: int = 20) -> None:
+    """Lets the others run."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def test_events_come_in_order() -> None:
+    """Of one attempt: its chunks in their order, then that it ended; then nothing more."""
+    source = Source("a", "b")
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream())
+        told = [await race.event(AGES) for _ in range(3)]
+        assert told == [Came(0, chunk("a")), Came(0, chunk("b")), Ended(0)]
+        assert await race.event(0.01) is None
+        assert source.closed
+
+    race(body)
+
+
+def test_attempts_run_side_by_side() -> None:
+    """Two at once: the events of both come, each with its number and in its own order, and a slow one keeps no other waiting."""
+    slow, fast = Source("s", hang=True), Source("a", "b", "c")
+
+    async def body(race: Race) -> None:
+        race.start(0, slow.stream())
+        race.start(1, fast.stream())
+        told = [await race.event(AGES) for _ in range(5)]
+        assert [event for event in told if event and event.number == 1] == [
+            *(Came(1, chunk(text)) for text in "abc"),
+            Ended(1),
+        ]
+        assert Came(0, chunk("s")) in told
+        race.stop(0)
+
+    race(body)
+    assert slow.closed
+
+
+@pytest.mark.parametrize("error", [Overloaded("busy", retry_after=2.0), BackendError("no")])
+def test_a_backend_error_is_an_event(error: BackendError) -> None:
+    """A missing answer ends the attempt with the very error; what came before it is not lost."""
+
+    async def body(race: Race) -> None:
+        race.start(0, Source("a", end=error).stream())
+        assert await race.event(AGES) == Came(0, chunk("a"))
+        event = await race.event(AGES)
+        assert isinstance(event, Ended)
+        assert event.error is error
+
+    race(body)
+
+
+@pytest.mark.parametrize("error", [ValueError("the prompt: SECRET"), KeyError("SECRET"), TimeoutError("SECRET")])
+def test_any_other_exception_is_broken(error: Exception) -> None:
+    """A backend that breaks its contract is one that did not answer: Broken, naming the exception's class and never its text."""
+
+    async def body(race: Race) -> None:
+        race.start(0, Source(end=error).stream())
+        event = await race.event(AGES)
+        assert isinstance(event, Ended)
+        assert isinstance(event.error, Broken)
+        assert type(error).__name__ in event.error.message
+        assert "SECRET" not in event.error.message
+
+    race(body)
+
+
+def test_stop_silences_and_closes() -> None:
+    """Nothing of a stopped attempt comes out any more, not even what had come already, and its generator is closed."""
+    stopped, other = Source("a", "b", hang=True), Source("x")
+
+    async def body(race: Race) -> None:
+        race.start(0, stopped.stream())
+        await turns()
+        assert stopped.given == 2
+        race.stop(0)
+        race.start(1, other.stream())
+        assert await race.event(AGES) == Came(1, chunk("x"))
+        assert await race.event(AGES) == Ended(1)
+        assert await race.event(0.01) is None
+        assert stopped.closed
+
+    race(body)
+
+
+def test_stopping_what_does_not_run_is_nothing() -> None:
+    """An attempt that ended, was stopped before, or never was."""
+
+    async def body(race: Race) -> None:
+        race.start(0, Source("a").stream())
+        assert [await race.event(AGES), await race.event(AGES)] == [Came(0, chunk("a")), Ended(0)]
+        race.stop(0)
+        race.stop(0)
+        race.stop(7)
+
+    race(body)
+
+
+def test_stopped_before_it_ran() -> None:
+    """Started and stopped in one breath: the source is never read."""
+    source = Source("a")
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream())
+        race.stop(0)
+        await turns()
+        assert source.given == 0
+
+    race(body)
+
+
+def test_a_fast_source_is_not_read_beyond_the_bound() -> None:
+    """Back-pressure: with room for four, at most one more is held; every read makes room, and nothing is lost."""
+    source = Source(*map(str, range(100)))
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream())
+        await turns(300)
+        assert source.given == 5
+        for number in range(100):
+            assert await race.event(AGES) == Came(0, chunk(str(number)))
+            await turns(3)
+            assert source.given <= number + 6
+        assert await race.event(AGES) == Ended(0)
+
+    race(body, size=4)
+
+
+def test_waiting_has_an_end() -> None:
+    """None after so many seconds, also none at all or fewer; what is there already comes first, and nothing is lost by waiting."""
+
+    async def body(race: Race) -> None:
+        for seconds in (0.01, 0.0, -1.0):
+            assert await race.event(seconds) is None
+        race.start(0, Source("a").stream())
+        await turns()
+        assert await race.event(0.0) == Came(0, chunk("a"))
+        assert await race.event(-1.0) == Ended(0)
+
+    race(body)
+
+
+def test_the_caller_leaves() -> None:
+    """The group is cancelled: every generator is closed, the one that hangs and the one that waits for room in the queue."""
+    sources = [Source("a", hang=True), Source(*"abcdefgh"), Source(hang=True)]
+
+    class Left(Exception):
+        pass
+
+    async def body(race: Race) -> None:
+        for number, source in enumerate(sources):
+            race.start(number, source.stream())
+        await turns()
+        raise Left
+
+    with pytest.raises(ExceptionGroup) as caught:
+        race(body, size=2)
+    assert caught.group_contains(Left)
+    assert all(source.closed for source in sources)
+
+
+@pytest.mark.parametrize("closing", [ValueError("on the way out"), Overloaded("on the way out")])
+def test_a_backend_that_raises_while_it_is_closed(closing: Exception) -> None:
+    """It cannot keep the request's task group open: not after a stop, and not when the group is cancelled, with a full queue."""
+    source, other = Source(*"abc", hang=True, closing=closing), Source(*"abc", hang=True, closing=closing)
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream())
+        await turns()
+        race.stop(0)
+        race.start(1, other.stream())
+        await turns()
+        raise LookupError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        race(body, size=2)
+    assert caught.group_contains(LookupError)
+    assert source.closed
+    assert other.closed
+
+
+def test_stop_all_lets_the_group_end() -> None:
+    """Nobody reads any more: after `stop_all` even an attempt that waits for room in the queue ends, and the group with it."""
+    sources = [Source(*map(str, range(100))), Source(hang=True)]
+
+    async def body(race: Race) -> None:
+        for number, source in enumerate(sources):
+            race.start(number, source.stream())
+        await turns()
+        race.stop_all()
+
+    race(body, size=2)
+    assert all(source.closed for source in sources)
+    assert sources[0].given == 3

@@ -25,8 +25,9 @@ from embed.errors import EmbedError
 from embed.minilm import MiniLM
 from embed.static import StaticTable
 from gateway import build as building
+from gateway import store
 from gateway.access.limits import Limits
-from gateway.dialects import chat, completions
+from gateway.dialects import chat, completions, messages
 from gateway.log import Log, capture_logging
 from gateway.metrics import Metrics
 from gateway.recorder import Recorder
@@ -36,11 +37,13 @@ from gateway.settings.mistakes import ConfigError
 from gateway.settings.watch import Fingerprint
 from gateway.setup import Live, Setup
 from gateway.surface.app import Endpoint, Surface
+from gateway.surface.count import Count
 from gateway.surface.embeddings import Embeddings
 from gateway.surface.exchange import Receive, Scope, Send
 from gateway.surface.listing import Listing
 from gateway.surface.models import Door, LimitsOf
 from gateway.surface.ops import operations
+from gateway.surface.responses import Kept, ResponsesDoor, Shelf
 
 
 class Resources:
@@ -121,10 +124,16 @@ class Application:
         self._state_dir = settings.server.state_dir
         self._reload = asyncio.Event()
         self._workers: set[Path] = set()
+        self._responses = settings.responses
+        self._store = store.make(settings.responses, time.monotonic, self.metrics.stored)
+        shelf = Shelf(self.live, self._store)
         doors: dict[str, Endpoint] = {
             "/chat/completions": Door(self.live, chat, self._limits, self.log),
             "/completions": Door(self.live, completions, self._limits, self.log),
             "/embeddings": Embeddings(self.live, self._limits, self.log),
+            "/messages": Door(self.live, messages, self._limits, self.log),
+            "/messages/count_tokens": Count(self.live, self._limits),
+            "/responses": ResponsesDoor(self.live, self._limits, self.log, shelf),
         }
         self.surface = Surface(
             self.live,
@@ -132,6 +141,7 @@ class Application:
             Listing(self.live, int(time.time())),
             operations(self.live, self.metrics, self.recorder),
             self._lifespan,
+            below={"/responses/": Kept(self.live, shelf, self._limits)},
         )
         self._tell(setup)
 
@@ -171,6 +181,8 @@ class Application:
         stack.push_async_callback(self.resources.close)
         self.recorder.start()
         stack.push_async_callback(self.recorder.close)
+        if self._store is not None:
+            stack.push_async_callback(self._store.close)
         self._read_bypass()
 
     # -- reload ---------------------------------------------------------------------------------------------------------------------
@@ -213,6 +225,8 @@ class Application:
         self.live.setup = setup
         self._tell(setup)
         self.metrics.reloaded(True)
+        if setup.settings.responses.model_copy(update={"ttl": self._responses.ttl}) != self._responses:
+            self.log.event("restart_needed", level="warning", table="responses")  # what it keeps cannot move elsewhere
         self.log.event("reloaded", config=setup.digest)
         await self.resources.workers(self.log, self._workers)
         return True

@@ -36,6 +36,8 @@ ERROR_CODES = (
 )  # fmt: skip
 ALL = "all"
 """The route label of `weir_bypass` when every route is bypassed."""
+STORE_OPS = ("get", "put", "delete")
+STORE_RESULTS = ("ok", "missing", "error", "skipped", "too_large")
 STAGES = ("router", "upstream", "check", "total", "overhead")
 SECONDS = (
     .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120,
@@ -106,6 +108,9 @@ class Metrics:
             "router_errors", "Requests routed by default, as the router failed.", kind=("error", "timeout", "tier")
         )
         self._dropped = make("records_dropped", "Records that are not on disk.")
+        self._stored = make(
+            "response_store", "Calls of the store of responses, by how they ended.", op=STORE_OPS, result=STORE_RESULTS
+        )
         self._observer_errors = make("observer_errors", "Records that could not be counted.")
         self._reloads = make("config_reloads", "Reloads of the configuration.", result=("ok", "failed"))
         self._seconds = self._histogram(
@@ -153,6 +158,10 @@ class Metrics:
     def in_flight(self, read: Callable[[], float]) -> None:
         """`read` says how many requests are being answered: asked for each page, so that counting costs a request nothing."""
         self._in_flight.set_function(read)
+
+    def stored(self, op: str, result: str) -> None:
+        """Count one call of the store of responses."""
+        self._stored(op, result).inc()
 
     def dropped(self, count: int = 1) -> None:
         """`Recorder(on_drop=...)`; from any thread."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from gateway.dialects import messages
 from gateway.setup import Live
 from gateway.surface.exchange import Exchange, Receive, Scope, Send
 from gateway.surface.listing import Listing
@@ -16,13 +17,22 @@ HEADER_BYTES = 64 * 1024
 
 
 class Surface:
-    """doors: path without the `/v1` prefix > endpoint. With and without the prefix both work: clients differ."""
+    """doors: path without the `/v1` prefix > endpoint. below: such a path that ends with `/` > endpoint of all that lies below it, which
+    gets the rest of the path. With and without the prefix both work: clients differ."""
 
     def __init__(
-        self, live: Live, doors: Mapping[str, "Endpoint"], listing: Listing, operations: FastAPI, lifespan: "Lifespan"
+        self,
+        live: Live,
+        doors: Mapping[str, "Endpoint"],
+        listing: Listing,
+        operations: FastAPI,
+        lifespan: "Lifespan",
+        *,
+        below: "Mapping[str, Below] | None" = None,
     ) -> None:
         self._live = live
         self._doors = {prefix + path: door for path, door in doors.items() for prefix in ("", "/v1")}
+        self._below = dict(below or {})
         self._listing = listing
         self._operations = operations
         self._lifespan = lifespan
@@ -57,6 +67,13 @@ class Surface:
             path = scope["path"].removeprefix("/v1")
             if path == "/models" or path.startswith("/models/"):
                 await self._models(Exchange(scope, receive, send), path)
+                return
+            for start, endpoint in self._below.items():
+                if path.startswith(start) and door is None:
+                    await endpoint(Exchange(scope, receive, send), path[len(start) :])
+                    return
+            if path.startswith(f"/{messages.name}/"):
+                await _refuse(Exchange(scope, receive, send), NotFound(f"there is nothing at {scope['path']}"))
                 return
             if path in ("", "/") and scope["method"] in ("GET", "HEAD"):
                 # Claude Code and others knock here before they ask anything.
@@ -121,7 +138,13 @@ async def _preflight(exchange: Exchange, *, allowed: bool) -> None:
 
 Lifespan = Callable[[Scope, Receive, Send], Awaitable[None]]
 Endpoint = Callable[[Exchange], Awaitable[None]]
+Below = Callable[[Exchange, str], Awaitable[None]]
 
 
 async def _refuse(exchange: Exchange, error: WeirError) -> None:
+    if exchange.path.removeprefix("/v1").startswith(f"/{messages.name}"):
+        error.request_id = request_id_of(exchange)
+        told = {"x-request-id": error.request_id, messages.id_header: error.request_id, **error.headers}
+        await exchange.whole(messages.status(error), messages.error(error), told)
+        return
     await exchange.json(error.status, error.body(), {"x-request-id": request_id_of(exchange), **error.headers})

@@ -56,18 +56,16 @@ class Count:
         canonical = messages.canonical(body)
         rung = counting_rung(setup, canonical["model"])
         call = self._call(setup, exchange, rung, canonical, body, told["x-request-id"])
-        tokens: int | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 left = group.create_task(exchange.left())
                 tokens = await _asked(setup, rung, call)
                 left.cancel()
+                source = "estimate" if tokens is None else "upstream"
+                tokens = money.estimate(canonical).input if tokens is None else tokens
+                await exchange.json(200, {"input_tokens": tokens}, {**told, "x-weir-count": source})
         except* ClientLeft:
-            return
-        source = "estimate" if tokens is None else "upstream"
-        if tokens is None:
-            tokens = money.estimate(canonical).input
-        await exchange.json(200, {"input_tokens": tokens}, {**told, "x-weir-count": source})
+            pass
 
     def _call(
         self, setup: Setup, exchange: Exchange, rung: str, canonical: dict[str, Any], body: Any, request_id: str
@@ -106,4 +104,3 @@ async def _asked(setup: Setup, rung: str, call: Call) -> int | None:
             return await backend.count(call)
     except (BackendError, TimeoutError):
         return None
-

@@ -47,12 +47,14 @@ class Door:
     async def __call__(self, exchange: Exchange) -> None:
         setup = self._live.setup
         request_id = request_id_of(exchange)
-        told = {"x-request-id": request_id, "x-weir-request-id": request_id}
+        told = {"x-request-id": request_id, "x-weir-request-id": request_id, **self._id_header(request_id)}
         started = setup.clock()
         self._live.in_flight += 1
         try:
             asked = await self._understand(exchange, setup, told)
-            await self._answer(exchange, Story(setup, asked, request_id), told)
+            story = Story(setup, asked, request_id)
+            story.credential = setup.keys.foreign(exchange.headers)
+            await self._answer(exchange, story, told)
         except WeirError as error:
             self._live.observe(unanswered(setup, self._dialect.name, request_id, error, setup.clock() - started))
             await self._refuse(exchange, error, told)
@@ -60,6 +62,10 @@ class Door:
             pass  # before there was a request to tell of
         finally:
             self._live.in_flight -= 1
+
+    def _id_header(self, request_id: str) -> dict[str, str]:
+        name = getattr(self._dialect, "id_header", "")
+        return {name: request_id} if name else {}
 
     async def _understand(self, exchange: Exchange, setup: Setup, told: dict[str, str]) -> Asked:
         """Raises WeirError, ClientLeft."""
@@ -150,7 +156,7 @@ class Door:
             if last:
                 await exchange.more(last)
                 last = b""
-            if b"[DONE]" in chunk.raw:
+            if b"[DONE]" in chunk.raw or b"message_stop" in chunk.raw:
                 last = chunk.raw
             elif chunk.raw:
                 await exchange.more(chunk.raw)
@@ -159,14 +165,17 @@ class Door:
     async def _refuse(
         self, exchange: Exchange, error: WeirError, told: dict[str, str], writer: Writer | None = None
     ) -> None:
+        error.request_id = told["x-request-id"]
         if exchange.started:
             if writer is not None:
                 await exchange.end(writer.error(error))
             else:
-                await exchange.end(b"data: " + orjson.dumps(error.body()) + b"\n\n")
+                await exchange.end(b"event: error\ndata: " + self._dialect.error(error) + b"\n\n")
             return
         data = error.raw if isinstance(error, Replayed) else self._dialect.error(error)
-        await exchange.whole(error.status, data, {**told, **error.headers})
+        status = getattr(self._dialect, "status", None)
+        code = status(error) if status and not isinstance(error, Replayed) else error.status
+        await exchange.whole(code, data, {**told, **error.headers})
 
 
 async def admitted(

@@ -140,7 +140,7 @@ def test_whose_constraint_counts() -> None:
 
 def test_what_an_answer_is_judged_against() -> None:
     """Tools by name with their parameters, the tool choice, and the rung's own threshold."""
-    body = {
+    body: dict[str, Any] = {
         "tools": [
             {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}},
             {"function": {"name": "g"}},

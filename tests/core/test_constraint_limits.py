@@ -40,10 +40,13 @@ def depth(value: Any) -> int:
     return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
 
 
-@given(
-    st.recursive(st.none() | st.integers(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3)),
-    st.integers(0, 6),
-)  # fmt: skip
+containers = st.recursive(
+    st.none() | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+)
+
+
+@given(containers, st.integers(0, 6))
 def test_deeper_is_depth(value: Any, levels: int) -> None:
     """As a recursive count would say, which a hostile schema would break."""
     assert deeper(value, levels) is (depth(value) > levels)

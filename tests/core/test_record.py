@@ -83,7 +83,7 @@ def test_a_line_that_is_no_record(line: bytes) -> None:
         decode(line)
 
 
-@pytest.mark.parametrize("field", [name for name in Record.__struct_fields__])
+@pytest.mark.parametrize("field", Record.__struct_fields__)
 def test_a_record_is_frozen(field: str) -> None:
     """Folded once: who reads it cannot change it for the next reader."""
     with pytest.raises(AttributeError):

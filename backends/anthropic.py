@@ -20,13 +20,14 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import Field, field_validator
 
+from backends._passthrough import judged, presented
 from backends._secret import Secret
 from backends.base import BackendConfig, BackendResources
 from backends.http.base import Answer, Timeouts
 from wire import anthropic_request as wire
 from wire import failures
 from wire.anthropic_answer import Reader
-from wire.errors import BackendError, Broken, Refused, TimedOut, Unavailable
+from wire.errors import BackendError, Broken, TimedOut, Unavailable
 from wire.jsontext import parse
 from wire.types import Call, Chunk
 
@@ -206,10 +207,8 @@ class Anthropic:
 
     def _key(self, call: Call) -> dict[str, str]:
         if self.config.auth == "passthrough":
-            if not call.credential:
-                raise Refused(f"{self.name} is asked with your own key: send it in x-api-key", status=401)
-            bearer = call.credential.startswith("Bearer ")
-            return {"authorization" if bearer else "x-api-key": str(call.credential)}
+            own = presented(self.name, call.credential)
+            return {"authorization": f"Bearer {own.key}"} if own.bearer else {"x-api-key": own.key}
         if self.config.api_key is None:
             return {}
         key = self.config.api_key.reveal()
@@ -220,17 +219,7 @@ class Anthropic:
         return {name: f"Bearer {key}" if name == "authorization" else key}
 
     def _judged(self, exc: BackendError) -> BackendError:
-        """A key that is refused is ours, and none of the caller's business; except where it is the caller's."""
-        if isinstance(exc, Refused) or self.config.auth != "passthrough" or exc.status not in (401, 403):
-            return exc
-        return Refused(
-            f"{self.name}: the upstream refuses the caller's own key ({exc.status})",
-            status=exc.status,
-            body=exc.body,
-            head=exc.head,
-            code=exc.code,
-            detail=exc.detail,
-        )
+        return judged(self.name, exc) if self.config.auth == "passthrough" else exc
 
     def _timeouts(self, call: Call) -> Timeouts:
         config = self.config

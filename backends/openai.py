@@ -1,7 +1,8 @@
 """Any OpenAI-compatible server, asked over `POST {base_url}/chat/completions`.
 
 What of a request goes up: its body with this rung's model and this rung's spelling of the constraint, this rung's key, the
-headers that the surface lets through, `x-request-id`. Never the caller's credentials, whatever `Call.headers` holds.
+headers that the surface lets through, `x-request-id`. Never the caller's credentials, whatever `Call.headers` holds; but for the
+key itself where `auth: passthrough` says so.
 
 After [DONE] the stream is over, but its connection is only free once the body's end has come too: it gets `_LINGER` seconds.
 A server that sends [DONE] and then keeps the connection open costs that much, not an idle timeout.
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import Field, field_validator
 
+from backends._passthrough import judged, presented
 from backends._secret import Secret
 from backends.base import BackendConfig, BackendResources
 from backends.http.base import Answer, Timeouts
@@ -41,6 +43,9 @@ class OpenAIConfig(BackendConfig):
     base_url: str = Field("https://api.openai.com/v1", description="URL up to and without /chat/completions")
     api_key: Secret | None = Field(None, description="${NAME} or ${file:PATH}; absent: no key is sent")
     key_header: str = Field("authorization", description="header of the key; `authorization` says Bearer before it")
+    auth: Literal["key", "passthrough"] = Field(
+        "key", description="passthrough: the caller's own key is sent, and api_key is not used"
+    )
     model: str | None = Field(None, min_length=1, description="model asked for; absent: the name that the caller used")
     headers: dict[str, str] = Field({}, description="extra headers, the same for every request")
     organization: str | None = None
@@ -68,7 +73,7 @@ class OpenAIConfig(BackendConfig):
         return value.rstrip("/")
 
     def missing(self) -> str:
-        return self.api_key.missing if self.api_key else ""
+        return self.api_key.missing if self.api_key and self.auth == "key" else ""
 
 
 class OpenAI:
@@ -106,6 +111,7 @@ class OpenAI:
                 for chunk in reader.close():
                     yield chunk
         except BackendError as exc:
+            exc = judged(self.name, exc) if self.config.auth == "passthrough" else exc
             raise self.judge(call, exc) from exc.__cause__
 
     def body(self, call: Call) -> dict[str, Any]:
@@ -153,12 +159,15 @@ class OpenAI:
         if config.project:
             headers["openai-project"] = config.project
         headers.update((name.lower(), value) for name, value in config.headers.items())
-        if config.api_key is not None:
+        name = config.key_header.lower()
+        if config.auth == "passthrough":
+            key = presented(self.name, call.credential).key
+            headers[name] = f"Bearer {key}" if name == "authorization" else key
+        elif config.api_key is not None:
             key = config.api_key.reveal()
             if not key:
                 variable = config.api_key.missing
                 raise Unavailable(f"{self.name}: no key; set {variable}", variable=variable)
-            name = config.key_header.lower()
             headers[name] = f"Bearer {key}" if name == "authorization" else key
         return headers
 

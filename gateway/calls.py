@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from gateway.decide import Route, Rung
-from gateway.dialects.base import CARRIED
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
 from wire.types import Call, Chunk, Constraint
@@ -73,17 +72,15 @@ def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
 
 
 def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
-    """The canonical body. What the caller's dialect only carries along goes to rungs that speak it: reasoning of one model is never
-    replayed into another."""
+    """The canonical body. Reasoning of one model is never replayed into another: thinking, signed by Anthropic's models, which chat
+    clients send back, goes to rungs of theirs only."""
     body = story.asked.body
-    spoken = getattr(story.setup.backends[rung.name], "dialect", "chat")
-    foreign = {CARRIED} if spoken != story.asked.dialect else set()
-    if spoken != "messages":
-        foreign.add(THINKING)  # signed by Anthropic's models, and chat clients send it back
     messages = body.get("messages") or ()
-    if not any(key in message for message in messages for key in foreign):
+    if getattr(story.setup.backends[rung.name], "dialect", "chat") == "messages":
         return body
-    kept = [{key: value for key, value in message.items() if key not in foreign} for message in messages]
+    if not any(THINKING in message for message in messages):
+        return body
+    kept = [{key: value for key, value in message.items() if key != THINKING} for message in messages]
     return {**body, "messages": kept}
 
 

@@ -31,9 +31,11 @@ async def choose(live: Live, story: Story) -> None:
     if target.use == "backend":
         _straight(story, Decision("", "straight"), target, target.name)
         return
-    if live.bypass.all or query.headers.get(BYPASS_HEADER, "").lower() not in OFF:
-        route = setup.routes[target.name or setup.default]
-        _straight(story, Decision(route.name, "bypass"), target, target.through or route.top.name)
+    bypassed = live.bypass.all or query.headers.get(BYPASS_HEADER, "").lower() not in OFF
+    if bypassed and not any(route.egress == "local" for route in setup.routes.values()):
+        # Nothing is asked of the router: the switch must help also where the router is the trouble.
+        story.route = setup.routes[target.name or setup.default]
+        _straight(story, Decision(story.route.name, "bypass"), target, target.through or story.route.top.name)
         return
     first = ""
     if target.use == "route":
@@ -44,7 +46,7 @@ async def choose(live: Live, story: Story) -> None:
         decision = await _route(story)
     route = setup.routes[decision.route]
     story.route, story.mode, story.decision = route, route.mode, decision
-    if decision.route in live.bypass.routes:
+    if bypassed or decision.route in live.bypass.routes:
         _straight(story, Decision(route.name, "bypass", decision.score), target, target.through or route.top.name)
     elif route.mode == "observe":
         story.would = route.top.name if decision.direct else route.ladder[0].name
@@ -83,10 +85,14 @@ def _climbing(story: Story, route: Route, decision: Decision, first: str) -> Non
 
 
 def _straight(story: Story, decision: Decision, target: Target, backend: str) -> None:
-    """One rung, no check. Unchanged, byte for byte, when that backend knows the model under the name that the caller used."""
+    """One rung, no check. Unchanged, byte for byte, when that backend knows the model under the name that the caller used.
+
+    `egress: local` outranks bypass and observe: what must stay in the house is refused rather than sent.
+    """
     story.decision = decision
     story.straight = True
     story.mode = story.mode or "straight"
     native = getattr(story.setup.backends[backend], "dialect", "chat") == story.asked.dialect
     story.verbatim = native and backend == target.through and bool(story.asked.raw)
-    story.plan = Plan(rungs=(story.setup.rungs[backend],))
+    egress = story.route.egress if story.route is not None else "any"
+    story.plan = Plan(rungs=(story.setup.rungs[backend],), egress=egress)

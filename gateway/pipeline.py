@@ -56,7 +56,7 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
         story.failure = WeirError("Weir failed to answer; the log says more under this request's id")
         raise story.failure from error
     finally:
-        live.observe(story.record())
+        live.tell(story.record)
 
 
 async def _climb(story: Story, race: Race) -> AttemptStory:

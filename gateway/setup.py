@@ -103,6 +103,15 @@ class Live:
         self.in_flight = 0
         self.observer_errors = 0
 
+    def tell(self, story: Callable[[], Record]) -> None:
+        """Make the Record and tell it. One that cannot be made changes nothing for the caller: it is counted."""
+        try:
+            record = story()
+        except Exception:
+            self.observer_errors += 1
+            return
+        self.observe(record)
+
     def observe(self, record: Record) -> None:
         """Tell every observer. One that raises changes nothing for the caller: it is counted."""
         for observer in self.observers:

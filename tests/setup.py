@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
 
 PARTS: Mapping[str, Part] = {
-    # "redis": Part("redis-server", "redis-server", "tests/live/test_redis.py: shared limits"),
+    "redis": Part("redis-server", "redis-server", "tests/store, tests/responses: responses that are kept in Redis"),
 }
 """Name, as in the marker > part."""
 

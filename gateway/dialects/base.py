@@ -9,10 +9,6 @@ from gateway.fold import Fold
 from wire.errors import WeirError
 from wire.types import Asked, Chunk
 
-CARRIED = "carried"
-"""Key of a message under which a dialect carries what only a rung of its own API can read (reasoning items, thinking blocks): every
-other rung gets the message without it (`gateway.calls`)."""
-
 
 class Stamp(Struct, frozen=True):
     """What is constant over one answer, whoever gives it."""

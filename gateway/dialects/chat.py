@@ -203,7 +203,7 @@ def query_of(
         modality=frozenset(modality),
         headers=caller.headers,
         tenant=caller.tenant,
-        session=caller.headers.get("x-session-id") or fields.digest([caller.tenant, hashes[0], first], "messages"),
+        session=fields.digest([caller.tenant, caller.headers.get("x-session-id") or [hashes[0], first]], "messages"),
         tool_loop=last["role"] in ("tool", "function"),
         stream=stream,
     )

@@ -69,7 +69,7 @@ class Surface:
                 await self._models(Exchange(scope, receive, send), path)
                 return
             for start, endpoint in self._below.items():
-                if path.startswith(start) and door is None:
+                if path.startswith(start):
                     await endpoint(Exchange(scope, receive, send), path[len(start) :])
                     return
             if path.startswith(f"/{messages.name}/"):

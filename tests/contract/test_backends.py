@@ -21,6 +21,7 @@ from backends.base import Backend, BackendConfig, BackendResources
 from tests.backends.upstream import Asked, Upstream, event
 from tests.backends.world import collect, world
 from tests.contract.backend_case import Case, asks
+from tests.messages import claude
 from wire.errors import BackendError, TimedOut
 from wire.kinds import kinds, load_kind
 from wire.types import Call, Chunk
@@ -60,6 +61,9 @@ def case_of(kind: str) -> Case:
 async def play(asked: Asked) -> None:
     """The common server: what it does is in the path."""
     what = asked.line.split("/")[1]
+    if asked.line.split()[1].endswith("/messages") and what in ("good", "half", "cut"):
+        await play_messages(asked, what)
+        return
     chunk = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "hello"}, "finish_reason": None}]}
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     message = {"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}
@@ -81,6 +85,20 @@ async def play(asked: Asked) -> None:
         await asyncio.sleep(60)
     else:
         await asked.answer(b"oops", status=int(what))
+
+
+async def play_messages(asked: Asked, what: str) -> None:
+    """The same in Anthropic's words."""
+    told = claude.events(claude.ANSWER)
+    if what != "good":
+        await asked.stream(*told[:4], end=False)
+        if what == "half":
+            await asyncio.sleep(60)
+        asked.writer.close()
+    elif asked.json.get("stream"):
+        await asked.stream(*told)
+    else:
+        await asked.answer(orjson.dumps(claude.ANSWER))
 
 
 def made(kind: str, yaml: dict[str, Any], case: Case, resources: BackendResources) -> Backend:

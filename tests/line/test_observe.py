@@ -135,3 +135,23 @@ def test_bypass_header_and_switch(tmp_path: Path) -> None:
             assert (await w.served.chat(body)).json()["choices"][0]["message"]["content"] == GOOD
 
     asyncio.run(run())
+
+
+def test_egress_outranks_bypass_and_observe(tmp_path: Path) -> None:
+    """What must stay in the house is refused rather than sent: by no switch, header or mode does it reach the cloud."""
+    routes = """private: {match: {schema_name: private}, ladder: [small, cloud], mode: enforce, egress: local}
+  peek: {match: {schema_name: peek}, ladder: [small, cloud], egress: local}"""
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("leaked"), routes=routes) as w:
+            for name, headers in (("private", {"x_weir_bypass": "1"}), ("peek", {})):
+                refused = await w.served.chat({**asks(name), "model": "gpt-5"}, **headers)
+                assert refused.status_code == 503
+                assert "egress" in refused.json()["error"]["message"]
+            write(tmp_path / "var", Bypass(routes=("private",)))
+            await until(lambda: w.served.app.live.bypass.routes == ("private",))
+            assert (await w.served.chat({**asks("private"), "model": "gpt-5"})).status_code == 503
+            assert w.cloud.asked == []
+            assert (await w.served.chat({**asks(), "model": "gpt-5"}, x_weir_bypass="1")).json()
+
+    asyncio.run(run())

@@ -4,8 +4,8 @@ What one turn of the assistant consists of (reasoning, text, calls) is one chat 
 behind it, wherever among the items they stood: chat wants them there. Calls and results are paired by `call_id`, in their order where
 a model used one twice.
 
-Reasoning is never replayed as text: another model would read it as its own. It is carried along (`base.CARRIED`) for a rung that speaks
-this API itself.
+Reasoning stands in no chat message: another model would read it as its own. Only a rung that speaks this API itself gets it, in
+`Asked.native`.
 """
 
 from collections import deque
@@ -13,23 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.dialects import fields
-from gateway.dialects.base import CARRIED
 from wire.errors import BadRequest
 from wire.types import Json
 
 ROLES = ("user", "assistant", "system", "developer")
-RESULTS = {"function_call_output": "output", "custom_tool_call_output": "output"}
-IGNORED = frozenset(
-    {
-        "web_search_call",
-        "file_search_call",
-        "mcp_list_tools",
-        "ghost_snapshot",
-        "compaction_trigger",
-        "tool_search_call",
-    }
-)
-"""Items that only tell what a hosted tool did on the way to text that stands beside them."""
+RESULTS = ("function_call_output", "custom_tool_call_output")
+IGNORED = ("reasoning", "web_search_call", "file_search_call", "mcp_list_tools", "ghost_snapshot")
+"""Reasoning, and items that only tell what a hosted tool did on the way to text that stands beside them."""
 
 Placed = tuple[str, Json]
 """Where an item stands in the request, for errors about it, and the item."""
@@ -56,7 +46,6 @@ class _Turns:
         self.messages: list[dict[str, Any]] = []
         self._turn: dict[str, Any] | None = None
         """The assistant's turn that is being put together."""
-        self._reasoning: list[Json] = []
         self._results: dict[str, deque[Any]] = {}
         for place, item in items:
             if item.get("type") in RESULTS:
@@ -66,8 +55,6 @@ class _Turns:
         kind = item.get("type")
         if kind in RESULTS:
             self._close()
-        elif kind == "reasoning":
-            self._reasoning.append(item)
         elif kind == "function_call":
             arguments = item.get("arguments")
             function = {"name": _name(place, item), "arguments": arguments if isinstance(arguments, str) else "{}"}
@@ -78,7 +65,7 @@ class _Turns:
             self._call({"id": _call_id(place, item), "type": "custom", "custom": custom})
         elif kind == "message" or (kind is None and "role" in item):
             self._message(place, item)
-        elif not isinstance(kind, str) or kind not in IGNORED:
+        elif kind not in IGNORED:
             raise _unknown(place, kind)
 
     def end(self) -> list[dict[str, Any]]:
@@ -98,7 +85,7 @@ class _Turns:
             self.messages.append({"role": role, "content": content})
             return
         if self._turn is not None and "tool_calls" not in self._turn and self._turn["content"] is not None:
-            self._close(keep_reasoning=True)
+            self._close()
         turn = self._open()
         turn["content"] = content if turn["content"] is None else _joined(turn["content"], content)
 
@@ -108,16 +95,11 @@ class _Turns:
     def _open(self) -> dict[str, Any]:
         if self._turn is None:
             self._turn = {"role": "assistant", "content": None}
-        if self._reasoning:
-            self._turn.setdefault(CARRIED, []).extend(self._reasoning)
-            self._reasoning = []
         return self._turn
 
-    def _close(self, *, keep_reasoning: bool = False) -> None:
-        """End the assistant's turn. Reasoning that led to nothing is dropped."""
+    def _close(self) -> None:
+        """End the assistant's turn."""
         turn, self._turn = self._turn, None
-        if not keep_reasoning:
-            self._reasoning = []
         if turn is None:
             return
         self.messages.append(turn)

@@ -76,7 +76,7 @@ class Output:
             self._add_text("reasoning", "reasoning_text", reasoning, ())
         text = _words(delta.get("content"))
         entries = _logprobs(chunk.logprobs) if self._logprobs else []
-        if text or (entries and self._writes_text()):
+        if text or (entries and not delta.get("tool_calls") and self._writes_text()):
             self._add_text("message", "output_text", text, entries)
         if refusal := _words(delta.get("refusal")):
             self._add_text("message", "refusal", refusal, ())

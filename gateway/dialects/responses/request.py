@@ -97,6 +97,10 @@ def understand(body: Any, raw: bytes, caller: Caller, earlier: Earlier = NOTHING
         constraint=constraint,
         raw=raw if earlier == NOTHING else b"",
         dialect=name,
+        native={
+            **{key: value for key, value in body.items() if key != "previous_response_id"},
+            "input": [*earlier.items, *(item for _, item in given)],
+        },
         echo={**{key: body.get(key) for key in ECHOED}, "input": [item for _, item in given], "before": earlier.items},
     )
 

@@ -236,7 +236,7 @@ class Reader:
             delta["thinking_blocks"] = [self._thought(block) for block in signed]
         if calls:
             delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(calls)]
-        if message["stop_reason"] == "refusal" and not text:
+        if message["stop_reason"] == "refusal" and not text and not calls:
             delta["refusal"] = _explanation(message)
         return replace(
             self._chunk({**message, "type": "message", "content": blocks}, delta, meta={"model": message.get("model")}),

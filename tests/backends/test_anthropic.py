@@ -111,7 +111,12 @@ def test_unchanged(live: bool) -> None:
             await asked.answer(answered)
 
     async def test(backend: Anthropic, server: Upstream) -> None:
-        headers = {"anthropic-version": "2099-01-01", "anthropic-beta": "a-1,b-2", "x-weir-bypass": "1", "x-api-key": CANARY}
+        headers = {
+            "anthropic-version": "2099-01-01",
+            "anthropic-beta": "a-1,b-2",
+            "x-weir-bypass": "1",
+            "x-api-key": CANARY,
+        }
         found = await collect(backend, native(raw=sent, live=live, headers=headers))
         (asked,) = server.asked
         assert asked.body == sent
@@ -154,7 +159,9 @@ def test_thinking_belongs_to_its_model() -> None:
     async def test(backend: Anthropic, server: Upstream) -> None:
         (chunk,) = await collect(backend, call(model="weir"))
         (block,) = chunk.delta["thinking_blocks"]
-        assert block["signature"] != THOUGHT["signature"], "marked: the caller named another model than the one that thought"
+        assert block["signature"] != THOUGHT["signature"], (
+            "marked: the caller named another model than the one that thought"
+        )
         history = [
             {"role": "user", "content": "hi"},
             {"role": "assistant", "content": "hello", "thinking_blocks": [block]},

@@ -1,9 +1,9 @@
 """What the scripted models answer: decided from the request alone, so every run is the same. Pure.
 
-    tools       the tool that the user's words name, or that is forced; text after a tool's result
-    schema      a value that fits, with the numbers and the quoted words of the user's text in it
-    json_object the keys that the user's text puts in quotes
-    text        the user's own words; `repeat WORD COUNT SECONDS` > WORD, COUNT times, SECONDS apart; `wait SECONDS` > silence first
+tools       the tool that the user's words name, or that is forced; text after a tool's result
+schema      a value that fits, with the numbers and the quoted words of the user's text in it
+json_object the keys that the user's text puts in quotes
+text        the user's own words; `repeat WORD COUNT SECONDS` > WORD, COUNT times, SECONDS apart; `wait SECONDS` > silence first
 """
 
 import re
@@ -176,12 +176,12 @@ def _text(body: Json, messages: Sequence[Json], said: str) -> str:
 
 
 def _cut(text: str, body: Json, wait: float) -> Answer:
-    """`text` as far as `stop` and the token limit let it, in pieces of a word each."""
+    """`text` as far as `stop` and the token limit let it, in pieces of a word each, or of part of a long one."""
     stops = body.get("stop") or ()
     for stop in [stops] if isinstance(stops, str) else stops:
         if isinstance(stop, str) and stop:
             text = text.partition(stop)[0]
-    pieces = re.findall(r"\s*\S+|\s+$", text)
+    pieces = re.findall(r"\s*\S{1,12}|\s+$", text)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if isinstance(limit, int) and limit < len(pieces):
         return Answer(pieces[:limit], finish="length", wait=wait)

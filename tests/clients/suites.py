@@ -14,9 +14,11 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from tests.clients import generated
 from tests.clients.environments import ENVIRONMENTS, NODES, PYTHONS, ROOT, node
 from tests.clients.house import House
 
@@ -27,13 +29,14 @@ SECONDS = 400
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What a runner reported. failures: name > the beginning of its message."""
+    """What a runner reported. failures: name > the beginning of its message. server_errors: answers with 5xx, where they are counted."""
 
     passed: int
     total: int
     skipped: int = 0
     failures: Mapping[str, str] = {}
     seconds: float = 0.0
+    server_errors: int = 0
 
     @property
     def fine(self) -> bool:
@@ -99,7 +102,9 @@ def run(suite: Suite, house: House, mode: str) -> Counts:
     seconds = time.monotonic() - started
     if not place.report.exists():
         return Counts(0, 1, failures={"no report": told[-2000:]}, seconds=seconds)
-    return msgspec.structs.replace(read(place.report.read_text()), seconds=seconds)
+    report = place.report.read_text()
+    counts = _generated(report) if suite.command is _schemathesis else read(report)
+    return msgspec.structs.replace(counts, seconds=seconds)
 
 
 def environ(place: Place) -> dict[str, str]:
@@ -140,6 +145,13 @@ def read(report: str) -> Counts:
     return Counts(total - len(failures), total, skipped, failures)
 
 
+def _generated(report: str) -> Counts:
+    asked, answered, broken, failures = generated.counted(report)
+    if answered < generated.LEAST_ANSWERED:
+        failures = {**failures, "answered": f"only {answered} of {asked} requests were answered with 200"}
+    return Counts(max(0, asked - len(failures)), asked, failures=failures, server_errors=broken)
+
+
 def _pytest(suite: Suite, place: Place) -> list[str]:
     """A file of `cases/` in the suite's Python."""
     python = PYTHONS / suite.environment / "bin" / "python"
@@ -165,6 +177,12 @@ def _own_tests(suite: Suite, place: Place) -> list[str]:
     ]
 
 
+def _codex(suite: Suite, place: Place) -> list[str]:
+    program = NODES / suite.environment / "node_modules" / ".bin" / "codex"
+    inner = msgspec.structs.replace(suite, environment="openai3")
+    return ["env", f"WEIR_TEST_CODEX={program}", *_pytest(inner, place)]
+
+
 def _node(suite: Suite, place: Place) -> list[str]:
     """A file of `cases/`, copied to where its imports are found."""
     copied = NODES / suite.environment / suite.arguments[0]
@@ -174,110 +192,118 @@ def _node(suite: Suite, place: Place) -> list[str]:
 
 
 def _schemathesis(suite: Suite, place: Place) -> list[str]:
-    """Cases made from OpenAI's specification, cut to one path. Only 200 and 429 are documented: other statuses are not judged."""
-    whole = json.loads(SPECIFICATION.read_text())
-    (path,) = suite.arguments
-    kept = {path: {"post": whole["paths"][path]["post"]}}
+    """Cases made from OpenAI's specification, cut to one path."""
+    path, model = suite.arguments
     document = place.folder / "openapi.json"
-    document.write_text(json.dumps({**whole, "paths": kept}))
-    checks = "not_a_server_error,content_type_conformance"
-    options = ["--checks", checks, "--phases", "coverage,fuzzing", "--max-examples", "50", "--seed", "1"]
-    reports = ["--report", "junit", "--report-junit-path", str(place.report)]
-    return [
-        str(PYTHONS / suite.environment / "bin" / "schemathesis"),
-        "run",
-        str(document),
-        *("--url", f"{place.url}/v1", "--continue-on-failure", "--no-color", "-H", "Authorization: Bearer none"),
-        *options,
-        *reports,
-    ]
+    document.write_text(json.dumps(generated.document(SPECIFICATION, path, model)))
+    program = str(PYTHONS / suite.environment / "bin" / "schemathesis")
+    server = ["--url", f"{place.url}/v1", "-H", "Authorization: Bearer none"]
+    cases = ["--phases", "coverage,fuzzing", "--max-examples", "50", "--seed", "1", "--continue-on-failure"]
+    reports = ["--report", "ndjson", "--report-ndjson-path", str(place.report), "--no-color"]
+    return [program, "run", str(document), *server, "--checks", generated.CHECKS, *cases, *reports]
 
 
 IMAGES = "not test_image_inputs and not test_anthropic_inputs"
 """These two fetch pictures from the internet."""
 
-SUITES: Sequence[Suite] = (
-    Suite(
-        "openai-python",
-        "openai-python",
-        "openai",
-        "openai3",
-        "chat",
-        _pytest,
-        arguments=("openai_chat.py",),
-        modes=("enforce", "observe"),
-    ),
-    Suite(
-        "openai-python-own-chat",
+BOTH = ("enforce", "observe")
+
+
+def _row(name: str, client: str, package: str, api: str, *arguments: str, **more: Any) -> Suite:
+    """A suite of `cases/` in the environment of openai 3.x, unless `more` says otherwise."""
+    given: dict[str, Any] = {"environment": "openai3", "command": _pytest, **more}
+    return Suite(name, client, package, api=api, arguments=arguments, **given)
+
+
+def _both(name: str, client: str, package: str, *arguments: str, **more: Any) -> Sequence[Suite]:
+    """A client that speaks both APIs, its tests told apart by their names."""
+    return [
+        _row(f"{name}-{api}", client, package, api, *arguments, *_only(api, more), **more)
+        for api in ("chat", "responses")
+    ]
+
+
+def _only(api: str, more: Mapping[str, Any]) -> Sequence[str]:
+    return () if more.get("command") is _node else ("-k", api)
+
+
+def _own(where: str, api: str, least: int, only: str = "create") -> Suite:
+    """openai-python's own tests of one resource."""
+    return _row(
+        f"openai-python-own-{api}",
         "openai-python, its own tests",
         "openai",
-        "openai3",
-        "chat",
-        _own_tests,
-        least=32,
-        modes=("enforce", "observe"),
-        arguments=("chat/test_completions.py", "-k", "_create and not aiohttp"),
+        api,
+        where,
+        "-k",
+        f"{only} and not aiohttp",
+        command=_own_tests,
+        least=least,
         needs=("openai-source",),
-    ),
-    Suite(
-        "langchain-chat",
-        "langchain-openai, langchain-tests",
-        "langchain-openai",
-        "openai3",
-        "chat",
-        _pytest,
-        least=43,
-        arguments=("langchain_standard.py", "-k", f"TestChat and {IMAGES}"),
-        note="two tests that fetch pictures from the internet are left out",
-    ),
-    Suite(
-        "langgraph", "LangGraph, prebuilt agent", "langgraph", "openai3", "chat", _pytest, arguments=("langgraph_agent.py",)
-    ),
-    Suite(
-        "agents-chat",
-        "OpenAI Agents SDK",
-        "openai-agents",
-        "openai3",
-        "chat",
-        _pytest,
-        arguments=("agents_sdk.py", "-k", "chat"),
-    ),
-    Suite(
-        "pydantic-ai-chat",
-        "PydanticAI `openai-chat:`",
-        "pydantic-ai-slim",
-        "openai3",
-        "chat",
-        _pytest,
-        arguments=("pydantic_ai_agent.py", "-k", "chat"),
-    ),
-    Suite("instructor", "instructor", "instructor", "openai2", "chat", _pytest, arguments=("instructor_modes.py",)),
-    Suite("smolagents", "smolagents", "smolagents", "openai2", "chat", _pytest, arguments=("smolagents_agent.py",)),
-    Suite(
-        "llama-index",
-        "LlamaIndex OpenAILike",
-        "llama-index-llms-openai-like",
-        "openai2",
-        "chat",
-        _pytest,
-        arguments=("llama_index_like.py",),
-    ),
-    Suite(
-        "openai-node", "openai-node", "openai", "agents", "chat", _node, arguments=("openai_node.test.mjs",), needs=("node",)
-    ),
-    Suite("ai-sdk", "Vercel AI SDK", "ai", "agents", "chat", _node, arguments=("ai_sdk.test.mjs",), needs=("node",)),
-    Suite(
-        "schemathesis-chat",
-        "schemathesis on OpenAI's specification",
+        modes=BOTH if api == "chat" else ("enforce",),
+    )
+
+
+def _specified(path: str, model: str = MODEL) -> Suite:
+    return _row(
+        f"schemathesis-{path.rpartition('/')[2] if path != '/chat/completions' else 'chat'}",
+        "schemathesis, OpenAI's specification",
         "schemathesis",
-        "schemathesis",
-        "chat",
-        _schemathesis,
-        arguments=("/chat/completions",),
-        note="no 5xx, no wrong content type",
+        path.strip("/"),
+        path,
+        model,
+        environment="schemathesis",
+        command=_schemathesis,
+        note="requests; no 5xx, no wrong content type, no answer out of schema",
+    )
+
+
+NODE: Mapping[str, Any] = {"environment": "agents", "command": _node, "needs": ("node",)}
+OLDER: Mapping[str, Any] = {"environment": "openai2"}
+NO_NET = "two tests that fetch pictures from the internet are left out"
+
+SUITES: Sequence[Suite] = (
+    _row("openai-python-chat", "openai-python", "openai", "chat", "openai_chat.py", modes=BOTH),
+    _row("openai-python-responses", "openai-python", "openai", "responses", "openai_responses.py", modes=BOTH),
+    _row("openai-python-embeddings", "openai-python, LangChain", "openai", "embeddings", "openai_embeddings.py"),
+    _own("chat/test_completions.py", "chat", 32, "_create"),
+    _own("test_completions.py", "completions", 16, "_create"),
+    _own("test_embeddings.py", "embeddings", 8, "_create"),
+    *(
+        _row(
+            f"langchain-{api}",
+            "langchain-openai, langchain-tests",
+            "langchain-openai",
+            api,
+            "langchain_standard.py",
+            "-k",
+            f"Test{api.title()} and {IMAGES}",
+            least=43 if api == "chat" else 40,
+            note=NO_NET,
+        )
+        for api in ("chat", "responses")
     ),
+    _row("langgraph-chat", "LangGraph, prebuilt agents", "langgraph", "chat", "langgraph_agent.py"),
+    *_both("agents", "OpenAI Agents SDK", "openai-agents", "agents_sdk.py"),
+    *_both("pydantic-ai", "PydanticAI", "pydantic-ai-slim", "pydantic_ai_agent.py"),
+    _row("anthropic-messages", "anthropic-python", "anthropic", "messages", "anthropic_messages.py", modes=BOTH),
+    _row("instructor-chat", "instructor", "instructor", "chat", "instructor_modes.py", **OLDER),
+    _row("smolagents-chat", "smolagents", "smolagents", "chat", "smolagents_agent.py", **OLDER),
+    _row("llama-index-chat", "LlamaIndex", "llama-index-llms-openai-like", "chat", "llama_index_like.py", **OLDER),
+    *_both("openai-node", "openai-node", "openai", "openai_node.test.mjs", **NODE),
+    *_both("ai-sdk", "Vercel AI SDK", "ai", "ai_sdk.test.mjs", **NODE),
+    _row(
+        "codex-responses",
+        "Codex CLI",
+        "@openai/codex",
+        "responses",
+        "codex_exec.py",
+        environment="codex",
+        command=_codex,
+        needs=("openai3", "node"),
+    ),
+    _specified("/chat/completions"),
+    _specified("/responses"),
+    _specified("/completions"),
+    _specified("/embeddings", "text-embedding-3-small"),
 )
-
-
-def lines(counts: Mapping[str, str]) -> str:
-    return "\n".join(f"  {name}: {text}" for name, text in counts.items())

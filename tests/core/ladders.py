@@ -23,7 +23,7 @@ rungs = st.builds(
     missing=st.sampled_from(["", "", "", "SOME_KEY"]),
     timeout=seconds,
     paid=st.booleans(),
-    modality=st.sampled_from([frozenset({"text", "image"}), frozenset({"text"})]),
+    modality=st.sampled_from([frozenset({"text", "image"}), frozenset({"text", "audio"}), frozenset({"text"})]),
 )
 plans = st.builds(
     Plan,
@@ -48,6 +48,10 @@ def pasts(draw: st.DrawFn, plan: Plan) -> list[Attempt]:
     if not plan.rungs:
         return []
     asked = draw(st.lists(st.integers(0, len(plan.rungs) - 1), max_size=6))
+    if draw(st.booleans()):  # all over and nothing taken: what is next?
+        return [
+            Attempt(number, rung, False, True, draw(rejections), cost=draw(money)) for number, rung in enumerate(asked)
+        ]
     return [draw(_attempt(number, rung)) for number, rung in enumerate(asked)]
 
 

@@ -76,6 +76,7 @@ def running(number: int, rung: int, verdict: Verdict | None = None, *, begun: bo
         (TWO, [ended(0, 0, unsure())], Start(1, 30.0)),
         (TWO, [ended(0, 0, error="timeout")], Start(1, 30.0)),
         (THREE, [ended(0, 1, error="overload")], Start(2, 30.0)),
+        (THREE, [ended(0, 1, error="overload"), ended(1, 0, fail("schema"))], Start(2, 30.0)),
         (Plan((replace(SLM, missing="KEY"), MID, LLM)), [], Start(1, 10.0)),
         # the route delivers unproven answers
         (replace(TWO, deliver_unproven=True), [ended(0, 0, unsure()), ended(1, 1, error="overload")], Deliver(0, True)),
@@ -129,6 +130,11 @@ def test_when_time_is_up(plan: Plan, past: list[Attempt], step: Step, left: floa
         (replace(TWO, max_attempts=1), 0.0, GiveUp("unavailable", policy="attempts")),
         (
             Plan((SLM, replace(LLM, modality=frozenset({"text"}))), modality=frozenset({"text", "image"})),
+            0.0,
+            GiveUp("unavailable", policy="modality"),
+        ),
+        (
+            Plan((SLM, replace(LLM, modality=frozenset({"text", "audio"}))), modality=frozenset({"text", "image"})),
             0.0,
             GiveUp("unavailable", policy="modality"),
         ),

@@ -218,6 +218,29 @@ def test_the_caller_leaves() -> None:
     assert all(source.closed for source in sources)
 
 
+def test_the_group_waits_until_a_source_is_closed() -> None:
+    """Closing may take its time (an upstream is told): when the group has ended, it is done, also for a source that waited for room."""
+    done = []
+
+    async def slow_to_close() -> AsyncGenerator[Chunk, None]:
+        try:
+            while True:
+                yield chunk("a")
+        finally:
+            await turns()
+            done.append(True)
+
+    async def run() -> None:
+        async with asyncio.timeout(AGES), asyncio.TaskGroup() as group:
+            made = Race(group, 2)
+            made.start(0, slow_to_close())
+            await turns()
+            made.stop(0)
+        assert done == [True]
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("closing", [ValueError("on the way out"), Overloaded("on the way out")])
 def test_a_backend_that_raises_while_it_is_closed(closing: Exception) -> None:
     """It cannot keep the request's task group open: not after a stop, and not when the group is cancelled, with a full queue."""

@@ -25,7 +25,12 @@ def test_create(tmp_path: Path, rung: str) -> None:
         async with world(tmp_path, gpt=says("hello")) as w, client(w) as c:
             told = await c.messages.create(**hello(model="route/general" if rung == "claude" else "route/gpt"))
             assert told.id.startswith("msg_")
-            assert (told.type, told.role, told.stop_reason, told.stop_sequence) == ("message", "assistant", "end_turn", None)
+            assert (told.type, told.role, told.stop_reason, told.stop_sequence) == (
+                "message",
+                "assistant",
+                "end_turn",
+                None,
+            )
             assert told.model == ("route/general" if rung == "claude" else "route/gpt")
             assert told.content[0].type == "text"
             assert told.content[0].text == "hello"
@@ -80,14 +85,22 @@ def test_tool_loop(tmp_path: Path, rung: str, stream: bool) -> None:
     async def run() -> None:
         small = says(None, "tool_calls", tool_calls=[CALL])
         claude = played(message([{"type": "text", "text": "so"}, USE], "tool_use"), claude_says("done"))
-        async with world(tmp_path, small=small if rung == "small" else openai_fails(500), claude=claude) as w, client(w) as c:
+        async with (
+            world(tmp_path, small=small if rung == "small" else openai_fails(500), claude=claude) as w,
+            client(w) as c,
+        ):
             body = hello(tools=[TOOL], tool_choice={"type": "any"})
             first = await ask(c, body)
             assert first.stop_reason == "tool_use"
             use = next(block for block in first.content if block.type == "tool_use")
             assert (use.name, use.input) == ("f", {"x": 1})
             assert w.served.last().served == rung
-            result = {"type": "tool_result", "tool_use_id": use.id, "content": [{"type": "text", "text": "2"}], "is_error": True}
+            result = {
+                "type": "tool_result",
+                "tool_use_id": use.id,
+                "content": [{"type": "text", "text": "2"}],
+                "is_error": True,
+            }
             history = [*body["messages"], {"role": "assistant", "content": first.content}]
             body = hello(tools=[TOOL], messages=[*history, {"role": "user", "content": [result]}])
             if rung == "small":
@@ -130,7 +143,9 @@ def test_thinking_round_trip(tmp_path: Path, stream: bool) -> None:
             assert first.content[0].type == "thinking"
             assert first.content[0].thinking == THOUGHT["thinking"]
             assert first.content[0].signature.endswith(THOUGHT["signature"])
-            assert first.content[0].signature != THOUGHT["signature"], "marked: the caller named no model of Anthropic's"
+            assert first.content[0].signature != THOUGHT["signature"], (
+                "marked: the caller named no model of Anthropic's"
+            )
             history = [
                 *body["messages"],
                 {"role": "assistant", "content": first.content},
@@ -193,7 +208,10 @@ def test_output_config(tmp_path: Path, top: str, stream: bool) -> None:
         return str(told.content[0].text)
 
     async def run() -> None:
-        async with world(tmp_path, small=says(GOOD), claude=played(claude_says(GOOD)), gpt=says(GOOD)) as w, client(w) as c:
+        async with (
+            world(tmp_path, small=says(GOOD), claude=played(claude_says(GOOD)), gpt=says(GOOD)) as w,
+            client(w) as c,
+        ):
             assert await ask(w, c) == GOOD
             assert (w.served.last().outcome, w.served.last().served) == ("accepted", "small")
             form = w.small.asked[0].json["response_format"]["json_schema"]

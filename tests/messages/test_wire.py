@@ -27,7 +27,11 @@ def keyed(key: str) -> str:
 
 def overloaded(status: int = 529) -> Handler:
     async def handler(asked: Asked) -> None:
-        error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_up"}
+        error = {
+            "type": "error",
+            "error": {"type": "overloaded_error", "message": "Overloaded"},
+            "request_id": "req_up",
+        }
         await asked.answer(orjson.dumps(error), status, {**HEAD, "retry-after": "3"})
 
     return handler
@@ -60,7 +64,10 @@ BROKEN: list[tuple[Any, str]] = [
     (hello(messages=[{"role": "user", "content": [{"text": "x"}]}]), "messages[0].content[0].type"),
     (hello(messages=[{"role": "user", "content": [{"type": "text"}]}]), "messages[0].content[0].text"),
     (hello(messages=[{"role": "user", "content": [{"type": "tool_result"}]}]), "messages[0].content[0].tool_use_id"),
-    (hello(messages=[{"role": "assistant", "content": [{"type": "tool_use", "id": "x"}]}]), "messages[0].content[0].name"),
+    (
+        hello(messages=[{"role": "assistant", "content": [{"type": "tool_use", "id": "x"}]}]),
+        "messages[0].content[0].name",
+    ),
     (hello(messages=[{"role": "user", "content": [{"type": "image", "source": {}}]}]), "messages[0].content[0].source"),
     (hello(system=3), "system"),
     (hello(tools={}), "tools"),
@@ -70,7 +77,10 @@ BROKEN: list[tuple[Any, str]] = [
     (hello(temperature=1.5), "temperature"),
     (hello(stop_sequences="x"), "stop_sequences"),
     (hello(output_config={"format": {"type": "xml"}}), "output_config.format.type"),
-    (hello(output_config={"format": {"type": "json_schema", "schema": {"type": "nonsense"}}}), "output_config.format.schema"),
+    (
+        hello(output_config={"format": {"type": "json_schema", "schema": {"type": "nonsense"}}}),
+        "output_config.format.schema",
+    ),
     (hello(stream="yes"), "stream"),
 ]
 
@@ -188,7 +198,12 @@ def test_pass_through(tmp_path: Path, stream: bool) -> None:
             told = await w.served.client.post(
                 "/v1/messages",
                 content=sent,
-                headers={"anthropic-version": "2099-09-09", "anthropic-beta": "b-1", "x-api-key": CANARY, "x-weir-bypass": "1"},
+                headers={
+                    "anthropic-version": "2099-09-09",
+                    "anthropic-beta": "b-1",
+                    "x-api-key": CANARY,
+                    "x-weir-bypass": "1",
+                },
             )
             (asked,) = w.claude.asked
             assert asked.body == sent
@@ -215,7 +230,11 @@ def test_nothing_is_lost(tmp_path: Path, stream: bool) -> None:
     content = [
         {**THOUGHT},
         {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
-        {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [{"type": "web_search_result", "url": "u"}]},
+        {
+            "type": "web_search_tool_result",
+            "tool_use_id": "srvtoolu_1",
+            "content": [{"type": "web_search_result", "url": "u"}],
+        },
         {"type": "text", "text": "so"},
         {"type": "tool_use", "id": "toolu_9", "name": "f", "input": {}},
     ]
@@ -227,7 +246,9 @@ def test_nothing_is_lost(tmp_path: Path, stream: bool) -> None:
             got = fold(told.content) if stream else told.json()
             assert got["content"][0].pop("signature").endswith(THOUGHT["signature"])
             wanted = {**full, "id": got["id"], "model": "route/general"}
-            assert {k: v for k, v in got.items() if k != "content"} == {k: v for k, v in wanted.items() if k != "content"}
+            assert {k: v for k, v in got.items() if k != "content"} == {
+                k: v for k, v in wanted.items() if k != "content"
+            }
             assert got["content"] == [{k: v for k, v in THOUGHT.items() if k != "signature"}, *content[1:]]
 
     asyncio.run(run())
@@ -263,7 +284,9 @@ def test_parallel_calls(tmp_path: Path) -> None:
         ]
         chunks = [{"choices": [{"index": 0, "delta": {"tool_calls": delta}}]} for delta in deltas]
         end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
-        await asked.stream(*(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in [*chunks, end]), b"data: [DONE]\n\n")
+        await asked.stream(
+            *(b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in [*chunks, end]), b"data: [DONE]\n\n"
+        )
 
     async def run() -> None:
         async with world(tmp_path, gpt=handler) as w:
@@ -275,7 +298,9 @@ def test_parallel_calls(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("finish", "reason"), [("stop", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal")])
+@pytest.mark.parametrize(
+    ("finish", "reason"), [("stop", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal")]
+)
 def test_stop_reasons(tmp_path: Path, finish: str, reason: str) -> None:
     """finish_reason becomes stop_reason, whole and as a stream."""
 
@@ -373,7 +398,9 @@ def test_passthrough_key(tmp_path: Path, path: str) -> None:
             assert w.claude.asked[-1].headers["x-api-key"] == CANARY
             assert weir not in str(w.claude.asked[-1].headers)
             if not path.endswith("count_tokens"):
-                told = await w.post(hello(model="route/own-gpt"), path, authorization=f"Bearer {CANARY}", x_api_key=weir)
+                told = await w.post(
+                    hello(model="route/own-gpt"), path, authorization=f"Bearer {CANARY}", x_api_key=weir
+                )
                 assert told.status_code == 200
                 assert w.gpt.asked[-1].headers["authorization"] == f"Bearer {CANARY}"
                 await w.post(hello(model="route/gpt"), path, **both)
@@ -387,8 +414,12 @@ def test_passthrough_key(tmp_path: Path, path: str) -> None:
             assert refused.status_code == (200 if path.endswith("count_tokens") else 401)
             told_all = [refused.text, w.served.app.metrics.render().decode(), repr(w.served.app.recorder.recent(50))]
             await w.served.app.recorder.close()
-            told_all += [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+            told_all += files(tmp_path)
             assert len(told_all) > 3
             assert not [text for text in told_all if CANARY in text or weir in text]
 
     asyncio.run(run())
+
+
+def files(folder: Path) -> list[str]:
+    return [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]

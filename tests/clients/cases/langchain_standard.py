@@ -12,6 +12,18 @@ class _Weir(ChatModelIntegrationTests):
         return ChatOpenAI
 
     @property
+    def supports_json_mode(self):
+        return True
+
+    @property
+    def supports_model_override(self):
+        return True
+
+    @property
+    def model_override_value(self):
+        return "gpt-4.1-mini"
+
+    @property
     def chat_model_params(self):
         return {
             "model": os.environ["WEIR_TEST_MODEL"],

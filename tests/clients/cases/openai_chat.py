@@ -55,9 +55,7 @@ def test_chat(client, text):
 def test_stream(client, text):
     """A raw stream: one role, one id, one finish reason, usage once and last, the text in order."""
     options = {"include_usage": True}
-    chunks = list(
-        client.chat.completions.create(model=MODEL, messages=said(text), stream=True, stream_options=options)
-    )
+    chunks = list(client.chat.completions.create(model=MODEL, messages=said(text), stream=True, stream_options=options))
     assert len({chunk.id for chunk in chunks}) == 1
     assert {chunk.model for chunk in chunks} == {MODEL}
     choices = [chunk.choices[0] for chunk in chunks if chunk.choices]

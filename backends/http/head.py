@@ -1,0 +1,104 @@
+"""Heads, without I/O: ours as bytes, theirs as a mapping.
+
+What is the same for every request of one URL is made once (`target`). Values may hold anything but CR, LF and NUL (RFC 9110, 5.5);
+names are tokens (RFC 9110, 5.6.2). The headers that frame the message are ours alone: a second `content-length` would let
+two readers disagree about where the request ends.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from backends.http.rules import NOT_PASSED_ON
+
+Fields = list[tuple[bytes, bytes]]
+"""Header lines as they came, in order: name, value."""
+
+_TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_FRAMING = {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
+
+
+class Target(Struct, frozen=True):
+    """Where a URL leads, and the request line that asks for it."""
+
+    host: str
+    port: int
+    netloc: str
+    line: bytes
+
+
+@functools.lru_cache(maxsize=256)
+def target(url: str) -> Target:
+    """Raises ValueError for what is no plain `http://host[:port]/path?query` in ASCII, without quoting what it is."""
+    parts = urlsplit(url)
+    host, port = parts.hostname, parts.port or 80
+    if parts.scheme != "http" or not host or parts.username is not None or parts.password is not None:
+        raise ValueError("no plain http URL")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise ValueError("a URL that is not quoted")
+    return Target(host=host, port=port, netloc=parts.netloc, line=f"POST {path} HTTP/1.1\r\n".encode())
+
+
+def request_head(to: Target, headers: Mapping[str, str], length: int) -> bytes:
+    """The head of a POST of `length` bytes. Raises ValueError for a header that cannot be sent, without quoting its value."""
+    fields = {"host": to.netloc, "user-agent": "weir", "accept-encoding": "identity"}
+    for name, value in headers.items():
+        fields[_name(name)] = value
+    text = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    if text.count("\n") != len(fields) or text.count("\r") != len(fields) or "\0" in text:
+        raise ValueError("a line break in a header")
+    return b"%b%bcontent-length: %d\r\n\r\n" % (to.line, text.encode(), length)
+
+
+@functools.lru_cache(maxsize=256)
+def _name(name: str) -> str:
+    lower = name.lower()
+    if lower in _FRAMING or not _TOKEN.fullmatch(lower):
+        raise ValueError("a header that is not the caller's to set")
+    return lower
+
+
+class Head(Struct):
+    """An answer's head. `headers`: what is passed on; `coding`: the content codings, lower case, "" for none."""
+
+    headers: dict[str, str]
+    coding: str
+
+
+def answer_head(fields: Fields) -> Head:
+    """Raises ValueError for a transfer coding other than `chunked`: where such a body ends is anybody's guess (RFC 9112, 6.1)."""
+    headers: dict[str, str] = {}
+    kept_back: dict[str, str] = {}
+    for raw, value in fields:
+        name, passed_on = _known(raw)
+        into = headers if passed_on else kept_back
+        text = value.decode("latin-1").strip()
+        into[name] = f"{into[name]}, {text}" if name in into else text
+    coding = ""
+    if kept_back:
+        if kept_back.get("transfer-encoding", "chunked").lower() != "chunked":
+            raise ValueError("a transfer coding that was not asked for")
+        if (named := kept_back.get("connection", "").lower()) not in ("", "close", "keep-alive"):
+            for hop in named.split(","):
+                headers.pop(hop.strip(), None)
+        coding = kept_back.get("content-encoding", "").lower()
+        if coding == "identity":
+            coding = ""
+    return Head(headers, coding)
+
+
+@functools.lru_cache(maxsize=512)
+def _known(raw: bytes) -> tuple[str, bool]:
+    name = raw.decode("latin-1").lower()
+    return name, name not in NOT_PASSED_ON
+
+
+def ends_with_the_connection(status: int, fields: Fields) -> bool:
+    """Whether the body has no other end than the connection's (RFC 9112, 6.3, rule 8)."""
+    if status in (204, 304):
+        return False
+    return not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)

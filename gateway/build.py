@@ -22,6 +22,7 @@ from gateway.settings.mistakes import ConfigError, Mistake, Severity, Where
 from gateway.settings.model import ModelSettings, RouteSettings
 from gateway.setup import Setup, Target
 from gateway.validators.base import Validator, ValidatorConfig
+from gateway.validators.fits_schema import SchemaError, compile_constraint
 from routers.base import Router, RouterResources, RouteSpec
 from wire.hashing import short_hash
 from wire.kinds import UnknownKind, load_kind
@@ -145,6 +146,11 @@ def _rung(parts: _Parts, name: str, config: BackendConfig) -> Rung:
 def _route(parts: _Parts, name: str, route: RouteSettings, rungs: Mapping[str, Rung]) -> Route:
     where: Where = ("routes", name)
     constraint = _constraint(route)
+    if constraint is not None:
+        try:
+            compile_constraint(constraint)
+        except SchemaError as exc:
+            parts.say((*where, constraint.kind), str(exc))
     if constraint is not None and constraint.kind == "schema":
         _compare(parts, where, route, constraint)
     ladder = []

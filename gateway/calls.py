@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from gateway.decide import Route, Rung
+from gateway.decide import Rung
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
 from wire.types import Call, Chunk, Constraint
@@ -16,33 +16,30 @@ FORWARDED = ("traceparent", "tracestate", "openai-beta")
 SPOKEN = {"messages": ("anthropic-version", "anthropic-beta")}
 """And these, to a rung that speaks the caller's own API."""
 THINKING = "thinking_blocks"
+MARGIN = 1.5
+"""Tokens of a prompt may be so many times the estimate (code, other languages than English, the chat template)."""
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-
-
-def small(route: Route, rung: Rung) -> bool:
-    """Is `rung` one that must prove its answers on this route? All but the top; and a ladder's only rung, when it is in the house."""
-    return rung.name != route.top.name or (len(route.ladder) == 1 and not rung.cloud)
 
 
 def constraint_for(story: Story, rung: Rung) -> Constraint | None:
     """The caller's own constraint; else the route's, which is for small rungs only: a large one reads the prompt as it was written."""
     if story.asked.constraint is not None or story.route is None or story.straight:
         return story.asked.constraint
-    return story.route.constraint if small(story.route, rung) else None
+    return story.route.constraint if story.route.small(rung) else None
 
 
 def may_hold(story: Story, attempt: AttemptStory) -> bool:
     """Is this attempt's answer held until it was checked? Then nobody wants it piece by piece."""
     if story.straight:
         return False
-    return attempt.index < len(story.plan.rungs) - 1 or story.plan.strict
+    return attempt.index < len(story.plan.rungs) - 1 or story.plan.strict or story.plan.top_proves
 
 
 def validators_for(story: Story, rung: Rung) -> Sequence[Validator]:
     """All of the route's checks for a small rung, the hard ones for the top."""
     if story.route is None or story.straight:
         return ()
-    if small(story.route, rung):
+    if story.route.small(rung):
         return story.route.validators
     return [validator for validator in story.route.validators if not getattr(validator, "soft", False)]
 
@@ -74,7 +71,7 @@ def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
 def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
     """The canonical body. Reasoning of one model is never replayed into another: thinking, signed by Anthropic's models, which chat
     clients send back, goes to rungs of theirs only."""
-    body = story.asked.body
+    body = _within(story, rung)
     messages = body.get("messages") or ()
     if getattr(story.setup.backends[rung.name], "dialect", "chat") == "messages":
         return body
@@ -82,6 +79,18 @@ def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
         return body
     kept = [{key: value for key, value in message.items() if key != THINKING} for message in messages]
     return {**body, "messages": kept}
+
+
+def _within(story: Story, rung: Rung) -> Mapping[str, Any]:
+    """Anthropic's clients must name a limit of output tokens, and name large ones; vLLM refuses a limit that does not fit behind the
+    prompt. So theirs, and only theirs, is lowered to what a rung with a known `context_length` has room for."""
+    body = story.asked.body
+    context = story.setup.settings.backends[rung.name].context_length
+    wanted = body.get("max_completion_tokens")
+    if story.asked.dialect != "messages" or context is None or not isinstance(wanted, int):
+        return body
+    room = context - int(story.prompt.input * MARGIN)
+    return {**body, "max_completion_tokens": room} if 0 < room < wanted else body
 
 
 def ask_of(story: Story, rung: Rung) -> Ask:

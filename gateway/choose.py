@@ -40,7 +40,11 @@ async def choose(live: Live, story: Story) -> None:
     first = ""
     if target.use == "route":
         decision = Decision(target.name, "pinned")
-    elif query.tool_loop and (known_loop := live.sessions.recall(query.session)) and known_loop[0] in setup.routes:
+    elif (
+        query.tool_loop
+        and (known_loop := live.sessions.recall(query.tenant, query.session))
+        and known_loop[0] in setup.routes
+    ):
         decision, first = Decision(known_loop[0], "tool_loop"), known_loop[1]
     else:
         decision = await _route(story)

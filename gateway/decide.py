@@ -53,6 +53,10 @@ class Route(Struct, frozen=True):
     def top(self) -> Rung:
         return self.ladder[-1]
 
+    def small(self, rung: Rung) -> bool:
+        """Must `rung` prove its answers on this route? All but the top; and a ladder's only rung, when it is in the house."""
+        return rung.name != self.top.name or (len(self.ladder) == 1 and not rung.cloud)
+
 
 class Decision(Struct, frozen=True):
     route: str

@@ -17,7 +17,8 @@ The table, first line that applies:
     otherwise                                        GiveUp
 
 A small rung's answer may be delivered when its verdict is PASS: undecided is not sure. The top rung's may be delivered from its first
-content on, whatever the soft checks say; only where the route is `strict` it must first fit the schema. After Deliver nothing is
+content on, whatever the soft checks say; only where the route is `strict` it must first fit the schema. A ladder's only rung, when it
+is in the house, is a small rung and must prove itself. After Deliver nothing is
 asked any more: that is the commit point.
 """
 
@@ -39,6 +40,8 @@ class Plan(Struct, frozen=True):
 
     rungs: Sequence[Rung]
     """From the first to ask to the top rung; the last one is the top."""
+    top_proves: bool = False
+    """The top rung is a small one: a ladder with a single rung in the house. Its answer must pass like any small rung's."""
     strict: bool = False
     deliver_unproven: bool = False
     egress: str = "any"
@@ -97,7 +100,7 @@ class GiveUp(Struct, frozen=True):
     missing: str = ""
     """unavailable: the variable to set, when that is the way out."""
     policy: str = ""
-    """unavailable: egress, budget, attempts or modality, when one of these forbids it."""
+    """unavailable: egress, budget, attempts, modality or ladder (it has no larger rung), when one of these forbids it."""
 
 
 Step = Start | Stop | Wait | Deliver | GiveUp
@@ -120,6 +123,7 @@ def plan(
         rungs = rungs[names.index(first) :] if first in names else rungs
     return Plan(
         rungs=tuple(rungs),
+        top_proves=route.small(route.top),
         strict=route.strict,
         deliver_unproven=route.deliver_unproven,
         egress=route.egress,
@@ -162,7 +166,7 @@ def deliverable(plan: Plan, attempt: Attempt) -> bool:
     """May this attempt's answer go out, proven, now?"""
     if attempt.error is not None:
         return False
-    if not _top(plan, attempt):
+    if not _top(plan, attempt) or plan.top_proves:
         return not attempt.running and attempt.verdict is not None and attempt.verdict.passed
     if plan.strict:
         return not attempt.running and (attempt.verdict is None or attempt.verdict.reason != "schema")
@@ -194,6 +198,8 @@ def _next_rung(plan: Plan, attempts: Sequence[Attempt]) -> tuple[int | None, Giv
     if obstacles:
         return None, obstacles[-1]
     last = attempts[-1] if attempts else None
+    if plan.top_proves and last is not None and last.error is None:
+        return None, GiveUp("unavailable", policy="ladder")
     return None, GiveUp("invalid" if last is not None and last.error is None else "exhausted")
 
 

@@ -13,6 +13,31 @@ from wire.types import Chunk, Draft, Json, ToolCall
 CONCATENATED = ("content", "refusal", "reasoning", "reasoning_content")
 
 
+class CallNumbers:
+    """An upstream's numbering of the calls of one choice > ours: 0..k in the order of appearance.
+
+    Upstreams start at 1, leave gaps, leave the index out, or send a second call under the index of the first: a new id under a known
+    index is a new call.
+    """
+
+    def __init__(self) -> None:
+        self._ours: dict[int, int] = {}
+        self._ids: list[str] = []
+
+    def __call__(self, call: Mapping[str, Any], position: int) -> int:
+        index, id = call.get("index"), str(call.get("id") or "")
+        theirs = index if isinstance(index, int) else position
+        ours = self._ours.get(theirs)
+        if ours is None or (id and self._ids[ours] and self._ids[ours] != id):
+            ours = self._ours[theirs] = len(self._ids)
+            self._ids.append(id)
+        self._ids[ours] = self._ids[ours] or id
+        return ours
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
 class _Call:
     __slots__ = ("arguments", "extra", "id", "kind", "name")
 
@@ -24,11 +49,12 @@ class _Call:
 
 
 class _Choice:
-    __slots__ = ("calls", "finish", "logprobs", "other", "probability", "texts")
+    __slots__ = ("calls", "finish", "logprobs", "numbers", "other", "probability", "texts")
 
     def __init__(self) -> None:
         self.texts: dict[str, list[str]] = {}
         self.calls: dict[int, _Call] = {}
+        self.numbers = CallNumbers()
         self.other: dict[str, Any] = {}
         self.finish: str | None = None
         self.logprobs: list[Json] = []
@@ -36,15 +62,16 @@ class _Choice:
 
 
 class Fold:
-    """Collects the chunks of one attempt."""
+    """Collects the chunks of one attempt. native: also what they say in the upstream's own words, for a dialect that speaks them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, native: bool = False) -> None:
         self._choices: dict[int, _Choice] = {}
         self.usage: Json | None = None
         self.extra: dict[str, Any] = {}
         self.meta: dict[str, Any] = {}
         self.head: Mapping[str, str] = {}
         self.native: list[Json] = []
+        self._keeps_native = native
 
     def add(self, chunk: Chunk) -> None:
         if chunk.usage is not None:
@@ -55,7 +82,7 @@ class Fold:
             self.meta.update(chunk.meta)
         if chunk.head is not None:
             self.head = chunk.head
-        if chunk.native is not None:
+        if chunk.native is not None and self._keeps_native:
             self.native.append(chunk.native)
         if chunk.delta or chunk.finish is not None or chunk.logprobs or chunk.probability is not None:
             self._add_choice(chunk)
@@ -68,7 +95,7 @@ class Fold:
             if value is None or key == "role":
                 continue
             if key == "tool_calls":
-                _add_calls(choice.calls, value)
+                _add_calls(choice, value)
             elif key in CONCATENATED and isinstance(value, str):
                 choice.texts.setdefault(key, []).append(value)
             elif isinstance(value, list) and isinstance(choice.other.get(key), list):
@@ -119,14 +146,13 @@ class Fold:
         ]
 
 
-def _add_calls(calls: dict[int, _Call], deltas: Any) -> None:
+def _add_calls(choice: _Choice, deltas: Any) -> None:
     if not isinstance(deltas, list):
         return
     for position, delta in enumerate(deltas):
         if not isinstance(delta, Mapping):
             continue
-        index = delta.get("index")
-        call = calls.setdefault(index if isinstance(index, int) else position, _Call())
+        call = choice.calls.setdefault(choice.numbers(delta, position), _Call())
         call.id = call.id or str(delta.get("id") or "")
         call.kind = str(delta.get("type") or call.kind)
         function = delta.get("function")

@@ -33,6 +33,7 @@ ERROR_CODES = (
     "error", "invalid_json", "invalid_json_schema", "invalid_api_key", "permission_denied", "rate_limit_exceeded", "not_found",
     "model_not_found", "method_not_allowed", "request_too_large", "context_length_exceeded", "unsupported_parameter", "overloaded",
     "no_valid_answer", "escalation_unavailable", "deadline_exceeded", "upstream_error", "upstream_timeout", "upstream_overloaded",
+    "previous_response_not_found", "response_store_unavailable",
 )  # fmt: skip
 ALL = "all"
 """The route label of `weir_bypass` when every route is bypassed."""

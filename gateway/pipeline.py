@@ -155,4 +155,5 @@ def _given_up(story: Story, step: GiveUp) -> WeirError:
 def _remember(live: Live, story: Story, winner: AttemptStory) -> None:
     """While a tool loop is open, the rung that asked the question answers."""
     if story.route is not None and not story.straight and any(d.tool_calls for d in winner.gate.fold.drafts()):
-        live.sessions.remember(story.asked.query.session, story.decision.route, winner.rung.name)
+        query = story.asked.query
+        live.sessions.remember(query.tenant, query.session, story.decision.route, winner.rung.name)

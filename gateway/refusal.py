@@ -62,6 +62,7 @@ def _unavailable(step: GiveUp, attempts: Sequence[Attempt], route: str) -> WeirE
             "egress": "the route's `egress: local` forbids the cloud rung",
             "budget": "the route's budget for one request is spent",
             "attempts": "the route's number of attempts is spent",
+            "ladder": "the route's ladder has no larger rung; add one",
             "modality": "no higher rung takes this kind of content",
         }[step.policy]
     if attempts:

@@ -76,20 +76,20 @@ class Setup(Struct, frozen=True):
 
 
 class Sessions:
-    """session > (route, rung) that last answered with a tool call. Bounded: the oldest is forgotten."""
+    """(tenant, session) > (route, rung) that last answered with a tool call. Bounded: the oldest is forgotten."""
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
-        self._known: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], tuple[str, str]] = OrderedDict()
 
-    def remember(self, session: str, route: str, rung: str) -> None:
-        self._known[session] = (route, rung)
-        self._known.move_to_end(session)
+    def remember(self, tenant: str, session: str, route: str, rung: str) -> None:
+        self._known[tenant, session] = (route, rung)
+        self._known.move_to_end((tenant, session))
         if len(self._known) > self._size:
             self._known.popitem(last=False)
 
-    def recall(self, session: str) -> tuple[str, str] | None:
-        return self._known.get(session)
+    def recall(self, tenant: str, session: str) -> tuple[str, str] | None:
+        return self._known.get((tenant, session))
 
 
 class Live:

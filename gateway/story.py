@@ -3,7 +3,7 @@
 The only mutable thing on the line, owned by the one pipeline that answers the request. `escalate` sees frozen snapshots of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -44,7 +44,7 @@ class AttemptStory:
         self.ended = now
         self.error = self.error or error
 
-    def snapshot(self, prompt: Tokens, *, verbatim: bool) -> escalate.Attempt:
+    def snapshot(self, prompt: Callable[[], Tokens], *, verbatim: bool, priced: bool) -> escalate.Attempt:
         return escalate.Attempt(
             number=self.number,
             rung=self.index,
@@ -52,10 +52,10 @@ class AttemptStory:
             begun=self.gate.fold.begun or (verbatim and self.came),
             verdict=self.verdict,
             error=self.error.reason if self.error else None,
-            cost=0.0 if self.price == FREE else money.cost(self.tokens(prompt), self.price),
+            cost=money.cost(self.tokens(prompt), self.price) if priced else 0.0,
         )
 
-    def tokens(self, prompt: Tokens) -> Tokens:
+    def tokens(self, prompt: Callable[[], Tokens]) -> Tokens:
         """As the upstream counted, else estimated: `prompt` for the input, four characters a token for the output. An upstream that
         answered with an error has cost nothing."""
         if self.gate.fold.usage is not None:
@@ -65,10 +65,7 @@ class AttemptStory:
         output = money.estimate(
             {}, sum(_size(draft.text, draft.tool_calls) for draft in self.gate.fold.drafts())
         ).output
-        return Tokens(prompt.input, 0, output, estimated=True)
-
-
-FREE = Price()
+        return Tokens(prompt().input, 0, output, estimated=True)
 
 
 class Story:
@@ -102,7 +99,12 @@ class Story:
     # -- what the pipeline asks -----------------------------------------------------------------------------------------------------
 
     def snapshots(self) -> list[escalate.Attempt]:
-        return [attempt.snapshot(self.prompt, verbatim=self.verbatim) for attempt in self.attempts]
+        return [self._snapshot(attempt) for attempt in self.attempts]
+
+    def _snapshot(self, attempt: AttemptStory) -> escalate.Attempt:
+        # What it cost so far matters to a purse only, and is not counted for nothing.
+        priced = self.plan.max_usd is not None
+        return attempt.snapshot(lambda: self.prompt, verbatim=self.verbatim, priced=priced)
 
     @cached_property
     def prompt(self) -> Tokens:
@@ -123,14 +125,9 @@ class Story:
             return "straight"
         if self.degraded:
             return "degraded"
-        top = self.delivered.index == len(self.plan.rungs) - 1
-        if not top or self._only_local():
+        if self.route is not None and self.route.small(self.delivered.rung):
             return "accepted"
         return "escalated" if len(self.attempts) > 1 else "direct"
-
-    def _only_local(self) -> bool:
-        """A ladder of one rung in the house: nothing large was asked."""
-        return self.route is not None and len(self.route.ladder) == 1 and not self.route.top.cloud
 
     # -- the Record -----------------------------------------------------------------------------------------------------------------
 
@@ -186,9 +183,9 @@ class Story:
         )
 
     def _attempt(self, attempt: AttemptStory, now: float) -> AttemptRecord:
-        rejected = escalate.rejection(attempt.snapshot(self.prompt, verbatim=self.verbatim))
+        rejected = escalate.rejection(self._snapshot(attempt))
         delivered = attempt is self.delivered
-        used = attempt.tokens(self.prompt)
+        used = attempt.tokens(lambda: self.prompt)
         fold = attempt.gate.fold
         drafts = fold.drafts()
         return AttemptRecord(

@@ -16,16 +16,15 @@ question (audio, several choices, custom tools) is Unsupported, naming the field
 A body that came in Anthropic's own words is not made anew: `own` changes what must be changed and nothing else.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeGuard
 
 import orjson
 
 from wire import anthropic
+from wire.anthropic_blocks import assistant, cached, parts, result, short, tables
 from wire.anthropic_schema import output_schema
 from wire.errors import Unsupported
-from wire.hashing import short_hash
 from wire.openai import response_format
 from wire.types import Constraint, Json
 
@@ -35,9 +34,7 @@ BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh":
 LEVELS = {"minimal": "low"}
 """reasoning_effort > output_config.effort where the names differ; `none` is said by not thinking."""
 
-_ID = re.compile(r"[A-Za-z0-9_-]+")
 _KEPT = ("thinking", "top_k", "container", "context_management", "mcp_servers", "cache_control")
-_DATA_URL = re.compile(r"data:([^;,]+)?(?:;[^;,]+)*;base64,", re.IGNORECASE)
 
 
 def request(
@@ -99,7 +96,7 @@ def fitting(told: dict[str, Any]) -> dict[str, Any]:
     told = {key: value for key, value in told.items() if key != "thinking"}
     managed = told.get("context_management")
     if isinstance(managed, Mapping):  # what clears old thinking is refused where there is none
-        edits = [e for e in _tables(managed.get("edits")) if not str(e.get("type", "")).startswith("clear_thinking")]
+        edits = [e for e in tables(managed.get("edits")) if not str(e.get("type", "")).startswith("clear_thinking")]
         told.pop("context_management")
         if edits:
             told["context_management"] = {**managed, "edits": edits}
@@ -113,17 +110,17 @@ def _conversation(value: Any, model: str, asked: str) -> tuple[Any, list[dict[st
     """`system` (a string, blocks, or nothing) and the messages, roles alternating."""
     system: list[dict[str, Any]] = []
     turns: list[tuple[str, list[dict[str, Any]]]] = []
-    for at, message in enumerate(_tables(value)):
+    for at, message in enumerate(tables(value)):
         role, place = message.get("role"), f"messages[{at}]"
         if role in ("system", "developer"):
-            system += _parts(message, place)
+            system += parts(message, place)
             continue
         if role == "tool":
-            told = "user", [_result(message, place)]
+            told = "user", [result(message, place)]
         elif role == "assistant":
-            told = "assistant", _assistant(message, place, model, asked)
+            told = "assistant", assistant(message, place, model, asked)
         elif role == "user":
-            told = "user", _parts(message, place)
+            told = "user", parts(message, place)
         else:
             raise Unsupported(f"anthropic: no messages of role {str(role)[:20]!r}", param=f"{place}.role")
         if turns and turns[-1][0] == told[0]:
@@ -134,121 +131,21 @@ def _conversation(value: Any, model: str, asked: str) -> tuple[Any, list[dict[st
     for role, blocks in turns:
         if role == "user":  # results must come first
             blocks.sort(key=lambda block: block.get("type") != "tool_result")
-        messages.append({"role": role, "content": _short(blocks)})
-    return _short(system), messages
-
-
-def _short(blocks: list[dict[str, Any]]) -> Any:
-    """A lone plain text is a string."""
-    return blocks[0]["text"] if len(blocks) == 1 and set(blocks[0]) == {"type", "text"} else blocks
-
-
-def _assistant(message: Json, place: str, model: str, asked: str) -> list[dict[str, Any]]:
-    blocks = [
-        told
-        for block in _tables(message.get("thinking_blocks"))
-        if (told := release({key: value for key, value in block.items() if key != "index"}, model, asked)) is not None
-    ]
-    blocks += _parts(message, place)
-    if isinstance(message.get("refusal"), str) and message["refusal"]:
-        blocks.append({"type": "text", "text": message["refusal"]})
-    for at, call in enumerate(_tables(message.get("tool_calls"))):
-        function = call.get("function")
-        if not isinstance(function, Mapping):
-            raise Unsupported("anthropic: no tool calls but of functions", param=f"{place}.tool_calls[{at}]")
-        arguments = function.get("arguments")
-        use: dict[str, Any] = {
-            "type": "tool_use",
-            "id": tool_id(call.get("id")),
-            "name": function.get("name"),
-            "input": anthropic.tool_input(arguments) if isinstance(arguments, str) else dict(arguments or {}),
-        }
-        blocks.append(_cached(use, call))
-    return blocks
-
-
-def _result(message: Json, place: str) -> dict[str, Any]:
-    content = _parts(message, place)
-    plain = all(set(block) == {"type", "text"} for block in content)
-    text = "\n".join(block["text"] for block in content) if plain else content
-    result = {"type": "tool_result", "tool_use_id": tool_id(message.get("tool_call_id")), "content": text}
-    return _cached(result, message)
-
-
-def _parts(message: Json, place: str) -> list[dict[str, Any]]:
-    """A message's content as blocks. Empty texts are left out: they are refused there. Raises Unsupported naming the part."""
-    content = message.get("content")
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    blocks = [_part(part, f"{place}.content[{at}]") for at, part in enumerate(_tables(content))]
-    told = [block for block in blocks if block.get("type") != "text" or block["text"]]
-    if told and "cache_control" in message and message.get("role") != "tool":
-        told[-1] = _cached(told[-1], message)
-    return told
-
-
-def _part(part: Json, place: str) -> dict[str, Any]:
-    kind = part.get("type")
-    if kind in ("text", "refusal"):
-        text = part.get(kind)
-        return _cached({"type": "text", "text": text if isinstance(text, str) else ""}, part)
-    if kind == "image_url":
-        image = part.get("image_url")
-        url = image.get("url") if isinstance(image, Mapping) else image
-        return _cached({"type": "image", "source": _source(url, place)}, part)
-    if kind == "file" and isinstance(part.get("file"), Mapping):
-        return _cached(_file(part["file"], place), part)
-    raise Unsupported(f"anthropic: no content parts of type {str(kind)[:40]!r}", param=place)
-
-
-def _file(file: Json, place: str) -> dict[str, Any]:
-    if isinstance(file.get("file_id"), str):
-        return {"type": "document", "source": {"type": "file", "file_id": file["file_id"]}}
-    source = _source(file.get("file_data") or file.get("file_url"), place)
-    told: dict[str, Any] = {"type": "document", "source": source}
-    if isinstance(file.get("filename"), str):
-        told["title"] = file["filename"]
-    return told
-
-
-def _source(url: Any, place: str) -> dict[str, Any]:
-    if not isinstance(url, str) or not url:
-        raise Unsupported("anthropic: a part without a URL or data", param=place)
-    found = _DATA_URL.match(url)
-    if found is None:
-        if url.startswith("data:"):
-            raise Unsupported("anthropic: a data URL must be base64", param=place)
-        return {"type": "url", "url": url}
-    return {"type": "base64", "media_type": found[1] or "application/octet-stream", "data": url[found.end() :]}
-
-
-def _cached(block: dict[str, Any], beside: Json) -> dict[str, Any]:
-    mark = beside.get("cache_control")
-    return {**block, "cache_control": mark} if isinstance(mark, Mapping) else block
-
-
-def tool_id(value: Any) -> str:
-    """A call's id in the letters that Anthropic takes; the same one for a call and for its result."""
-    if isinstance(value, str) and _ID.fullmatch(value):
-        return value
-    return f"toolu_{short_hash(str(value).encode('utf-8', 'replace')) or 'none'}"
-
-
-def release(block: Json, model: str, asked: str) -> dict[str, Any] | None:
-    return anthropic.release(block, model, asked)
+        messages.append({"role": role, "content": short(blocks)})
+    return short(system), messages
 
 
 # --- tools, sampling, thinking ----------------------------------------------------------------------------------------------------
 
 
 def _tools(told: dict[str, Any], body: Json) -> None:
-    tools = [_tool(tool, f"tools[{at}]") for at, tool in enumerate(_tables(body.get("tools")))]
+    tools = [_tool(tool, f"tools[{at}]") for at, tool in enumerate(tables(body.get("tools")))]
     choice = body.get("tool_choice")
     chosen: dict[str, Any] | None = None
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         allowed = choice.get("allowed_tools")
         allowed = allowed if isinstance(allowed, Mapping) else {}
-        names = {_name(tool) for tool in _tables(allowed.get("tools"))}
+        names = {_name(tool) for tool in tables(allowed.get("tools"))}
         tools = [tool for tool in tools if tool.get("name") in names]
         chosen = {"type": "any" if allowed.get("mode") == "required" else "auto"}
     elif isinstance(choice, Mapping):
@@ -283,7 +180,7 @@ def _tool(tool: Json, place: str) -> dict[str, Any]:
     told: dict[str, Any] = {"name": function.get("name"), "input_schema": schema}
     if isinstance(function.get("description"), str):
         told["description"] = function["description"]
-    return _cached(_cached(told, function), tool)
+    return cached(cached(told, function), tool)
 
 
 def _used(messages: Sequence[Json]) -> list[str]:
@@ -369,7 +266,7 @@ def _says(told: Json) -> bool:
 def _blocks(content: Any) -> list[Json]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if content else []
-    return _tables(content)
+    return tables(content)
 
 
 def _name(tool: Json) -> Any:
@@ -379,10 +276,6 @@ def _name(tool: Json) -> Any:
 
 def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _tables(value: Any) -> list[Any]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def _list(value: Any) -> list[Any]:

@@ -49,7 +49,7 @@ class Query(Struct, frozen=True):
     tenant: str = ""
     """Name of the caller's key; "" when access is open."""
     session: str = ""
-    """Hash of the tenant and `x-session-id`, else of the tenant and the first messages."""
+    """`x-session-id`, else a hash of the tenant and the first messages."""
     tool_loop: bool = False
     """The last message is a tool's result: the rung that asked for it should answer."""
     stream: bool = False

@@ -1,4 +1,4 @@
-"""The HTTP client of the request path: aiohttp behind `Http`.
+"""The way out to TLS clouds: aiohttp behind `Http`.
 
 Why aiohttp: 142 us a request, cancels at once in every phase, TLS (httpx's pool costs 6.6 ms a request at 64 connections;
 pyreqwest is faster, but leaves the request running upstream when it is cancelled before the head; Nov 2026, 2 vCPU).
@@ -20,7 +20,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -28,16 +27,11 @@ from aiohttp.connector import Connection
 
 from backends.http.base import Timeouts
 from backends.http.errors import translated
+from backends.http.rules import NOT_PASSED_ON, origin_of
 from wire.errors import Broken
 
 _LARGE = 2**19
 """Bytes. A larger body is written in slices, so that the loop breathes in between."""
-
-# set-cookie is for the client that asked, and that is Weir, which keeps no cookies.
-_NOT_PASSED_ON = {
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "transfer-encoding", "upgrade", "content-length", "content-encoding", "set-cookie",
-}  # fmt: skip
 
 
 class _Sent:
@@ -185,7 +179,7 @@ class _Post:
         seconds, phase = limits.first_byte, "first_byte"
         if limits.total is not None and limits.total < seconds:
             seconds, phase = limits.total, "total"
-        origin = _origin(self._url)
+        origin = origin_of(self._url)
         with translated(origin, phase, seconds):
             async with asyncio.timeout_at(begun + seconds):
                 response = await self._client.send(self._url, self._body, self._headers, limits.connect)
@@ -264,7 +258,7 @@ def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
     head: dict[str, str] = {}
     for name, value in response.headers.items():
         name = name.lower()
-        if name not in _NOT_PASSED_ON and name not in named:
+        if name not in NOT_PASSED_ON and name not in named:
             head[name] = f"{head[name]}, {value}" if name in head else value
     return head
 
@@ -272,13 +266,3 @@ def _head(response: aiohttp.ClientResponse) -> dict[str, str]:
 @functools.lru_cache(maxsize=256)
 def _connect_within(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=seconds, sock_connect=seconds)
-
-
-@functools.lru_cache(maxsize=256)
-def _origin(url: str) -> str:
-    """Host and port: what messages may name. Never a user, a path or a query."""
-    try:
-        parts = urlsplit(url)
-        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-    except ValueError:
-        return "upstream"

@@ -8,14 +8,8 @@ from types import TracebackType
 
 import aiohttp
 
+from backends.http.rules import too_late
 from wire.errors import Broken, TimedOut
-
-_SAID = {
-    "connect": "no connection",
-    "first_byte": "no answer",
-    "idle": "nothing more of the answer",
-    "total": "no end of the answer",
-}
 
 
 class translated:
@@ -42,8 +36,7 @@ class translated:
         if isinstance(exc, aiohttp.ConnectionTimeoutError):
             raise TimedOut(f"{self._origin}: no connection in time", phase="connect") from exc
         if isinstance(exc, asyncio.TimeoutError):
-            said = _SAID[self._phase]
-            raise TimedOut(f"{self._origin}: {said} within {self._seconds:g} s", phase=self._phase) from exc
+            raise too_late(self._origin, self._phase, self._seconds) from exc
         # ValueError: a URL or a header that cannot be sent. RuntimeError: the session was closed under way.
         if isinstance(exc, aiohttp.ClientError | OSError | ValueError | RuntimeError):
             raise Broken(f"{self._origin}: {_said(exc)}") from exc

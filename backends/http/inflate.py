@@ -17,7 +17,7 @@ _CODINGS = ("gzip", "x-gzip", "deflate")
 class Inflate:
     """Fed with what comes, asked for what it is. Raises Broken for what is not compressed as announced."""
 
-    __slots__ = ("_begun", "_engine", "_origin", "_rest")
+    __slots__ = ("_begun", "_engine", "_full", "_origin", "_rest")
 
     def __init__(self, coding: str, origin: str) -> None:
         """Raises Broken for a coding other than gzip and deflate."""
@@ -27,13 +27,14 @@ class Inflate:
         self._engine = zlib.decompressobj(_AUTO)
         self._rest = b""
         self._begun = False
+        self._full = False  # the last block was as large as one may be: more may be waiting inside
 
     def feed(self, block: bytes) -> None:
         self._rest += block
 
     def take(self) -> bytes:
         """The next decoded bytes, at most 256 kB; b"" when nothing comes out before more is fed."""
-        while self._rest:
+        while self._rest or self._full:
             if self._engine.eof:  # gzip members may follow each other (RFC 1952, 2.2)
                 self._engine = zlib.decompressobj(_AUTO)
             self._begun = True
@@ -41,6 +42,7 @@ class Inflate:
                 block = self._engine.decompress(self._rest, _MOST)
             except zlib.error as exc:
                 raise self._broken() from exc
+            self._full = len(block) == _MOST and not self._engine.eof
             self._rest = self._engine.unused_data if self._engine.eof else self._engine.unconsumed_tail
             if block:
                 return block

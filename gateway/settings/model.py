@@ -198,7 +198,8 @@ class ResponsesSettings(Frozen):
     store: Literal["memory", "redis", "off"] = Field("memory", description="redis: shared by several processes")
     redis: RedisSettings | None = None
     key: Secret | None = Field(
-        None, description="at least 32 characters; encrypts what goes to Redis (AES-GCM). A new key forgets what was kept"
+        None,
+        description="at least 32 characters; encrypts what goes to Redis (AES-GCM). A new key forgets what was kept",
     )
     ttl: float = Field(86_400.0, gt=0, description="seconds until a response is forgotten")
     max_count: int = Field(10_000, ge=1, description="responses in memory; the one not used for longest goes first")

@@ -89,15 +89,17 @@ class Door:
         writer = self._dialect.writer(story.asked, stamp)
         try:
             async with asyncio.TaskGroup() as group:
+                race = Race(group)
                 helpers = [group.create_task(exchange.left())]
                 if story.asked.wants.stream and (after := story.setup.settings.server.keepalive_after):
                     helpers.append(group.create_task(_keep_alive(exchange, story, told, after)))
                 try:
-                    await self._deliver(exchange, story, Race(group), told, helpers, stamp, writer)
+                    await self._deliver(exchange, story, race, told, helpers, stamp, writer)
                 except WeirError as error:
                     log_cause(self._log, story.id, error)
                     await self._refuse(exchange, error, {**told, **_told(story)}, None if story.verbatim else writer)
                 finally:
+                    race.stop_all()
                     for helper in helpers:
                         helper.cancel()
         except* ClientLeft:
@@ -133,7 +135,7 @@ class Door:
                 await self._keep(story, writer)
                 await exchange.end(last)
             else:
-                whole = Fold()
+                whole = Fold(native=True)
                 async for chunk in line:
                     assert isinstance(chunk, Chunk)
                     whole.add(chunk)
@@ -247,12 +249,12 @@ def check_constraint(asked: Asked, setup: Setup, param: str = chat.schema_param)
     if wanted is None or wanted.kind != "schema":
         return
     limits = setup.settings.limits
-    if len(orjson.dumps(wanted.value)) > limits.schema_bytes:
-        raise BadRequest(f"the schema is larger than {limits.schema_bytes} bytes (limits.schema_bytes)", param=param)
     if deeper(wanted.value, limits.schema_depth):
         raise BadRequest(
             f"the schema is nested deeper than {limits.schema_depth} levels (limits.schema_depth)", param=param
         )
+    if len(orjson.dumps(wanted.value)) > limits.schema_bytes:
+        raise BadRequest(f"the schema is larger than {limits.schema_bytes} bytes (limits.schema_bytes)", param=param)
     if wanted.strict and (why := strict.outside(wanted.value)):
         raise BadRequest(
             f"invalid schema for strict mode: {why} (field: {param})", param=param, code="invalid_json_schema"

@@ -18,6 +18,7 @@ import orjson
 from pydantic import Field
 
 from gateway.validators.base import PASS, Ask, ValidatorConfig, Verdict
+from wire import expansion
 from wire.hashing import canonical
 from wire.types import Constraint, Draft
 
@@ -108,6 +109,10 @@ def validator(schema: bytes, formats: bool) -> Compiled:
     parsed = orjson.loads(schema)
     if not isinstance(parsed, (dict, bool)):
         raise SchemaError("a JSON Schema is an object")
+    if expansion.too_wide(parsed):
+        raise SchemaError(
+            f"more than {expansion.MOST} subschemas apply to one place of a document: share fewer $refs between branches"
+        )
     try:
         compiled = jsonschema_rs.validator_for(
             parsed,

@@ -162,7 +162,7 @@ def test_thinking_belongs_to_its_model() -> None:
         assert block["signature"] != THOUGHT["signature"], (
             "marked: the caller named another model than the one that thought"
         )
-        history = [
+        history: list[dict[str, Any]] = [
             {"role": "user", "content": "hi"},
             {"role": "assistant", "content": "hello", "thinking_blocks": [block]},
             {"role": "user", "content": "more"},

@@ -127,8 +127,7 @@ def run(command: list[str], cwd: Path) -> None:
         cwd=cwd,
         env=environ,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=SECONDS,
         check=True,
     )

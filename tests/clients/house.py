@@ -29,7 +29,8 @@ models:
   weir: {{use: routed}}
   gpt-*: {{use: routed, through: cloud}}
   claude-*: {{use: routed, through: cloud}}
-  text-embedding-*: {{use: backend/cloud}}
+embeddings:
+  text-embedding-*: {{kind: openai, base_url: "{upstream}/cloud/v1"}}
 telemetry: {{records: 200}}
 limits: {{in_flight: 2048}}
 """

@@ -41,7 +41,7 @@ class Models:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        _, who, _, *rest = [*scope["path"].split("/"), "", "", ""]
+        who, _, endpoint = str(scope["path"]).strip("/").partition("/v1/")
         if scope["path"] == "/stats":
             await _json(send, {"running": self._running, "asked": self._asked, "left": self._left})
             return
@@ -50,7 +50,7 @@ class Models:
         self._running += 1
         try:
             async with asyncio.TaskGroup() as group:
-                work = group.create_task(self._answer(who, "/".join(filter(None, rest)), body, send))
+                work = group.create_task(self._answer(who, endpoint, body, send))
                 gone = group.create_task(_gone(receive))
                 await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
                 self._left += not work.done()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.calls import ask_of, constraint_for, render, rendered, small
+from gateway.calls import ask_of, constraint_for, render, rendered
 from gateway.decide import Route, Rung
 from gateway.gate import Gate
 from gateway.story import AttemptStory, Story
@@ -125,7 +125,7 @@ def test_calls_and_refusals_are_never_rendered_away(delta: dict[str, Any]) -> No
 )
 def test_who_must_prove_its_answers(route: Route, rung: Rung, proves: bool) -> None:
     """All but the top rung; and a ladder's only rung, when it is in the house."""
-    assert small(route, rung) is proves
+    assert route.small(rung) is proves
 
 
 def test_whose_constraint_counts() -> None:

@@ -202,7 +202,9 @@ def test_where_the_ladder_begins(decision: Decision, first: str, names: list[str
     """At the bottom; at the top when the request goes there directly; at the rung that asked for the tool, if it is still there."""
     made = plan(ROUTE, decision, first=first, reserve=0.2)
     assert [rung.name for rung in made.rungs] == names
-    assert made == Plan(made.rungs, True, True, "local", 0.5, 3, reserve=0.2)
+    assert made == Plan(
+        made.rungs, strict=True, deliver_unproven=True, egress="local", max_usd=0.5, max_attempts=3, reserve=0.2
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """gateway/dialects/responses: what comes out. The events tell the same response as the whole answer is."""
 
+from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import orjson
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from tests.dialects.responses_reading import events, openai_python, response_of
 from wire.errors import NoAnswer, RateLimited
 from wire.types import Asked, Chunk
 
+SPECIFICATION = Path(__file__).parent.parent.parent / "data" / "openai_openapi" / "openapi_subset.json"
 STAMP = Stamp("ab12", 1700000000, "gpt-5")
 REQUIRED = (
     "id", "object", "created_at", "error", "incomplete_details", "instructions", "model", "tools", "output", "parallel_tool_calls",
@@ -150,7 +153,10 @@ def test_the_sequence_of_a_call() -> None:
 def test_reasoning_text_and_calls_are_items_in_order() -> None:
     """Reasoning is told to be done before the text begins; parallel calls have ids and places of their own."""
     calls = [{"index": i, "id": f"c{i}", "function": {"name": "f", "arguments": "{}"}} for i in (0, 1)]
-    response = response_of(streamed(says({"reasoning": "hm"}, {"content": "ok"}, {"tool_calls": calls})))
+    told = streamed(says({"reasoning": "hm"}, {"content": "ok"}, {"tool_calls": calls}))
+    response = response_of(told)
+    order = [(e["type"].rpartition(".")[2], e["output_index"]) for e in told if "output_item" in e["type"]]
+    assert order[:5] == [("added", 0), ("done", 0), ("added", 1), ("done", 1), ("added", 2)]
     assert [item["type"] for item in response["output"]] == ["reasoning", "message", "function_call", "function_call"]
     assert response["output"][0]["content"] == [{"type": "reasoning_text", "text": "hm"}]
     assert len({item["id"] for item in response["output"]}) == 4
@@ -247,8 +253,44 @@ def test_every_required_field() -> None:
     ]  # fmt: skip
 
 
+def test_it_is_what_the_specification_says() -> None:
+    """Every event and the response fit OpenAI's own schemas."""
+    components = orjson.loads(SPECIFICATION.read_bytes())["components"]
+    fits = {
+        name: jsonschema_rs.validator_for(
+            {"$ref": f"#/components/schemas/{name}", "components": components}, offline=True
+        )
+        for name in ("Response", "ResponseStreamEvent")
+    }
+    entry = {"token": "ok", "logprob": -0.5, "bytes": [111, 107], "top_logprobs": []}
+    calls = [
+        {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}},
+        {"index": 1, "id": "d", "type": "custom", "custom": {"name": "p", "input": "x"}},
+    ]
+    chunks = [
+        Chunk(delta={"reasoning": "hm"}),
+        Chunk(delta={"content": "ok"}, logprobs={"content": [entry]}),
+        Chunk(delta={"refusal": "no"}),
+        Chunk(delta={"tool_calls": calls}),
+        Chunk(finish="stop", usage={"prompt_tokens": 1, "completion_tokens": 2}),
+    ]
+    form = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+    for request in (
+        PLAIN,
+        COUNTED,
+        asked(tools=[tool], text={"format": form}, metadata={"a": "b"}, user="u", store=False),
+    ):
+        for event in streamed(chunks, request):
+            if "response" in event:
+                fits["Response"].validate(event["response"])
+            else:
+                fits["ResponseStreamEvent"].validate(event)
+        fits["Response"].validate(told_whole(chunks, request))
+
+
 def test_usage_with_its_details() -> None:
-    """In this API's names; null when nobody counted."""
+    """In this API's names; zeros when nobody counted, as in chat: some clients cannot read an end without usage."""
     usage = {
         "prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14, "prompt_tokens_details": {"cached_tokens": 6},
         "completion_tokens_details": {"reasoning_tokens": 3},
@@ -257,7 +299,7 @@ def test_usage_with_its_details() -> None:
         "input_tokens": 10, "input_tokens_details": {"cached_tokens": 6, "cache_write_tokens": 0}, "output_tokens": 4,
         "output_tokens_details": {"reasoning_tokens": 3}, "total_tokens": 14,
     }  # fmt: skip
-    assert told_whole(says({"content": "x"}))["usage"] is None
+    assert told_whole(says({"content": "x"}))["usage"]["total_tokens"] == 0
 
 
 def test_log_probabilities_only_when_asked() -> None:

@@ -251,3 +251,22 @@ def test_imposed_and_rendered(tmp_path: Path) -> None:
             assert "response_format" not in w.cloud.asked[-1].json
 
     asyncio.run(run())
+
+
+ALONE = "alone_in_house: {match: {schema_name: house}, ladder: [small], mode: enforce, on_unavailable: %s%s}"
+
+
+def test_a_ladder_of_one_small_rung(tmp_path: Path) -> None:
+    """A ladder's only rung, in the house, must prove itself: accepted when it passes, refused when it fails, never passed off."""
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("never"), routes=ALONE % ("refuse", "")) as w:
+            good = await w.served.chat(asks("house"))
+            assert w.served.record(good).outcome == "accepted"
+        async with world(tmp_path, says(BAD), says("never"), routes=ALONE % ("refuse", "")) as w:
+            for stream in (False, True):
+                bad = await w.served.chat(asks("house", stream=stream))
+                assert bad.status_code == 503
+                assert "no larger rung" in bad.json()["error"]["message"]
+
+    asyncio.run(run())

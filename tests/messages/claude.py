@@ -43,7 +43,7 @@ def sse(event: dict[str, Any]) -> bytes:
 def events(answer: dict[str, Any], piece: int = 2) -> list[bytes]:
     """The stream of `answer`, texts in pieces of `piece` characters. Written out here, not with the code under test."""
     start = {**answer, "content": [], "stop_reason": None, "usage": {**answer["usage"], "output_tokens": 1}}
-    out = [{"type": "message_start", "message": start}, {"type": "ping"}]
+    out: list[dict[str, Any]] = [{"type": "message_start", "message": start}, {"type": "ping"}]
     for at, block in enumerate(answer["content"]):
         shell, deltas = dict(block), []
         if block["type"] == "text":

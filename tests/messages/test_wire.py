@@ -111,7 +111,7 @@ def test_typed_errors(tmp_path: Path) -> None:
             http = w.served.client
             for told, status, kind in (
                 (await w.post(hello(model="nobody")), 404, "not_found_error"),
-                (await http.get("/v1/messages"), 405, "not_found_error"),
+                (await http.get("/v1/messages"), 405, "invalid_request_error"),
                 (await http.get("/v1/messages/batches"), 404, "not_found_error"),
                 (await w.post(hello(system="x" * 2000)), 413, "request_too_large"),
                 (await http.post("/v1/messages", content=b"{"), 400, "invalid_request_error"),
@@ -227,7 +227,7 @@ def test_pass_through(tmp_path: Path, stream: bool) -> None:
 def test_nothing_is_lost(tmp_path: Path, stream: bool) -> None:
     """Routed to Anthropic, an answer keeps what only Anthropic says: citations, server tools, the order of blocks, raw counts,
     why it stopped and at which sequence."""
-    content = [
+    content: list[dict[str, Any]] = [
         {**THOUGHT},
         {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
         {
@@ -308,6 +308,20 @@ def test_stop_reasons(tmp_path: Path, finish: str, reason: str) -> None:
         async with world(tmp_path, gpt=says("x", finish)) as w:
             assert (await w.post(hello(model="route/gpt"))).json()["stop_reason"] == reason
             assert fold((await w.post(hello(model="route/gpt", stream=True))).content)["stop_reason"] == reason
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("path", "sent"), [("/v1/messages", 850), ("/v1/chat/completions", 32000)])
+def test_room(tmp_path: Path, path: str, sent: int) -> None:
+    """A limit that Anthropic's API forces upon its callers is lowered to a small model's room; one that a chat client chose is not."""
+
+    async def run() -> None:
+        async with world(tmp_path, small=says("x")) as w:
+            said = [{"role": "user", "content": "x" * 400}]
+            limit = {"max_completion_tokens" if path.endswith("completions") else "max_tokens": 32000}
+            await w.post({"model": "route/home", "messages": said, **limit}, path)
+            assert w.small.asked[0].json["max_completion_tokens"] == sent
 
     asyncio.run(run())
 

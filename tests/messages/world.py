@@ -14,7 +14,7 @@ from tests.serving import Served, serving
 
 CONFIG = """
 backends:
-  small: {{kind: vllm, base_url: "{small}/v1", model: slm, timeout: 2}}
+  small: {{kind: vllm, base_url: "{small}/v1", model: slm, timeout: 2, context_length: 1000}}
   claude: {{kind: anthropic, base_url: "{claude}", api_key: sk-rung, model: claude-top, timeout: 5, price: {{input: 1, output: 2}}}}
   gpt: {{kind: openai, base_url: "{gpt}/v1", model: gpt-top, timeout: 5, price: {{input: 1, output: 2}}}}
   caller: {{kind: anthropic, base_url: "{claude}", auth: passthrough, price: {{input: 1, output: 2}}}}
@@ -97,8 +97,8 @@ async def world(
 
 
 @asynccontextmanager
-async def client(w: World, **settings: Any) -> AsyncIterator[AsyncAnthropic]:
-    """Anthropic's own client, which does not retry, for the gateway."""
+async def client(w: World, **settings: Any) -> AsyncIterator[Any]:
+    """Anthropic's own client, which does not retry, for the gateway. `Any`: tests write requests as plain tables."""
     told = {"api_key": "sk-caller", "max_retries": 0, "timeout": 20, **settings}
     async with AsyncAnthropic(base_url=w.served.url, **told) as made:
         yield made

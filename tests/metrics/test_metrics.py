@@ -267,6 +267,7 @@ def test_series_have_the_promised_names_and_labels() -> None:
         "weir_counterfactual_cost_usd_total": ("route",),
         "weir_router_errors_total": ("kind",),
         "weir_records_dropped_total": (),
+        "weir_response_store_total": ("op", "result"),
         "weir_observer_errors_total": (),
         "weir_config_reloads_total": ("result",),
         "weir_request_seconds": ("route", "stage"),

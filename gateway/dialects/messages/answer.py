@@ -15,7 +15,7 @@ import orjson
 
 from gateway import money
 from gateway.dialects.base import Stamp
-from gateway.fold import Fold
+from gateway.fold import CallNumbers, Fold
 from wire import anthropic
 from wire.errors import WeirError
 from wire.types import Asked, Chunk, Json
@@ -104,9 +104,10 @@ class Writer:
         """Blocks that were begun."""
         self._open = ""
         """The open block: thinking, text, or "" for none of these two."""
-        self._calls: dict[Any, _Call] = {}
-        """By the upstream's index, in the order in which they came."""
-        self._streamed: Any = None
+        self._numbers = CallNumbers()
+        self._calls: dict[int, _Call] = {}
+        """In the order in which they came."""
+        self._streamed: int | None = None
         """The call whose block is open."""
         self._late: list[tuple[str, str]] = []
         """(kind, text) that came after the first call."""
@@ -138,7 +139,7 @@ class Writer:
             return _written([STOP])
         events = [*self._begin(), *self._close()]
         if self._streamed is not None:
-            events += self._close_call()
+            events += self._close_call(self._calls[self._streamed])
         for index, call in self._calls.items():
             if index != self._streamed:
                 events += self._block(self._use_of(index, call))
@@ -205,8 +206,7 @@ class Writer:
         return [*events, self._delta({"type": f"{key}_delta", key: text})]
 
     def _call(self, place: int, call: Json) -> list[dict[str, Any]]:
-        index = call.get("index")
-        index = place if index is None else index
+        index = self._numbers(call, place)
         events: list[dict[str, Any]] = []
         if index not in self._calls:
             self._calls[index] = _Call()
@@ -234,9 +234,9 @@ class Writer:
         self._open = ""
         return [self._closing()]
 
-    def _close_call(self) -> list[dict[str, Any]]:
+    def _close_call(self, call: _Call) -> list[dict[str, Any]]:
         # "{}", never nothing: clients parse the input of a tool without any.
-        silent = not "".join(self._calls[self._streamed].pieces).strip()
+        silent = not "".join(call.pieces).strip()
         empty = [self._delta({"type": "input_json_delta", "partial_json": "{}"})] if silent else []
         return [*empty, self._closing()]
 
@@ -254,11 +254,11 @@ class Writer:
     def _closing(self) -> dict[str, Any]:
         return {"type": "content_block_stop", "index": self._count - 1}
 
-    def _use_of(self, index: Any, call: _Call) -> dict[str, Any]:
+    def _use_of(self, index: int, call: _Call) -> dict[str, Any]:
         return _use(self._id_of(index, call), call.name, "".join(call.pieces))
 
-    def _id_of(self, index: Any, call: _Call) -> str:
-        return _id(call.id, self._stamp, list(self._calls).index(index))
+    def _id_of(self, index: int, call: _Call) -> str:
+        return _id(call.id, self._stamp, index)
 
 
 def _named(stamp: Stamp) -> dict[str, Any]:

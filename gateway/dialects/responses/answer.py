@@ -128,7 +128,7 @@ def _finished(asked: Asked, stamp: Stamp, output: Output, usage: Json | None, ex
     items = output.end(cut=cut is not None)
     response = _response(asked, stamp, "incomplete" if cut else "completed", items, extra)
     response["incomplete_details"] = {"reason": cut} if cut else None
-    response["usage"] = _usage(usage)
+    response["usage"] = _usage(usage or {})  # clients (AI SDK) want one also when nobody counted
     return response
 
 
@@ -169,8 +169,7 @@ def _response(asked: Asked, stamp: Stamp, status: str, output: list[Json], extra
         "top_logprobs": told("top_logprobs", 0),
         "top_p": told("top_p", 1.0),
         "truncation": told("truncation", "disabled"),
-        "usage": None,
-        "user": told("user"),
+        **({"user": echo["user"]} if echo.get("user") is not None else {}),
     }
 
 
@@ -181,10 +180,7 @@ def _tool(tool: Json) -> Json:
     return {"type": "function", "description": None, "parameters": None, "strict": None, **tool}
 
 
-def _usage(usage: Json | None) -> dict[str, Any] | None:
-    """None when no upstream counted."""
-    if usage is None:
-        return None
+def _usage(usage: Json) -> dict[str, Any]:
     counted = tokens(usage)
     return {
         "input_tokens": counted.input,

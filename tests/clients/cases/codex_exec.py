@@ -16,6 +16,7 @@ PROVIDER = {
     "model_providers.weir.stream_max_retries": 0,
     "analytics.enabled": False,
     "check_for_update_on_startup": False,
+    "features.plugins": False,
 }
 
 
@@ -28,6 +29,7 @@ def test_exec(day, tmp_path):
     done = subprocess.run(
         [*command, "--output-last-message", str(last), f"hello on day {day}"],
         cwd=tmp_path,
+        env={**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"},  # it asks nobody else
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,0 +1,238 @@
+"""The way out to plain-HTTP upstreams near by (vLLM, llama.cpp): a small HTTP/1.1 client of our own behind `Http`.
+
+    post > _Exchange (the context, the answer and its blocks in one object)
+             pool.py        leases, the queue, the idle connections
+             connection.py  asyncio.Protocol + httptools: framing, one timer, back-pressure
+             head.py        heads, pure            inflate.py   bodies that were compressed unasked
+
+What it does not do: TLS, HTTP/2, redirects, proxies, cookies, methods other than POST.
+
+One retry, as in `client.py`: a kept connection that the server closes when it is used again, before a byte of the answer came, is replaced
+by a fresh one, once (RFC 9112, 9.3.1).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+
+from backends.http.base import Timeouts
+from backends.http.connection import Connection
+from backends.http.head import Target, answer_head, request_head, target
+from backends.http.inflate import Inflate
+from backends.http.pool import CLOSED, Pool
+from backends.http.rules import origin_of, too_late
+from wire.errors import Broken
+
+
+class LocalClient:
+    """Made by the lifespan: `await open()` in the running loop, `await close()` at its end.
+
+    limit: connections to one host and port at once; who comes later waits (phase `connect`), at most `waiting` of them, the next is
+    Overloaded. keepalive: seconds that an idle connection is kept. max_head: bytes of an answer's head, all its lines together.
+    """
+
+    def __init__(
+        self, *, limit: int = 1024, waiting: int = 4096, keepalive: float = 15.0, max_head: int = 64 * 1024
+    ) -> None:
+        self.limit = limit
+        self.waiting = waiting
+        self.keepalive = keepalive
+        self.max_head = max_head
+        self.closed = True
+        self.connections: set[Connection] = set()
+        """All whose socket is open."""
+        self.patience: set[asyncio.Timeout] = set()
+        self.loop: asyncio.AbstractEventLoop
+        self._pools: dict[tuple[str, int], Pool] = {}
+
+    async def open(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.closed = False
+
+    async def close(self) -> None:
+        """Close every connection now. Requests under way, queued or connecting end with Broken."""
+        self.closed = True
+        for patience in self.patience:
+            if not patience.expired():
+                patience.reschedule(0)
+        for pool in list(self._pools.values()):
+            pool.close()
+        for conn in list(self.connections):
+            conn.fail(CLOSED)
+        while self.connections:  # noqa: ASYNC110 - a turn of the loop or two: the transports close by themselves
+            await asyncio.sleep(0)
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> "_Exchange":
+        """See `Http.post`. Raises also Overloaded, when the queue for this host is full."""
+        return _Exchange(self, url, body, headers, timeouts)
+
+    def pool(self, to: Target) -> Pool:
+        key = (to.host, to.port)
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(self, to)
+        return pool
+
+    def emptied(self, pool: Pool) -> None:
+        self._pools.pop((pool.to.host, pool.to.port), None)
+
+
+class _Exchange:
+    """One POST: the context that `LocalClient.post` gives, the `Answer` inside, and the iterator of its blocks."""
+
+    __slots__ = (
+        "_begun", "_body", "_client", "_conn", "_ended", "_first", "_given", "_inflate", "_limits", "_origin", "_pool", "_url", "headers",
+        "status",
+    )  # fmt: skip
+
+    _pool: Pool
+    _origin: str
+    _begun: float
+
+    def __init__(
+        self, client: LocalClient, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._body = body
+        self._given = headers
+        self._limits = timeouts
+        self._conn: Connection | None = None  # on loan: from the head to the end of the body
+        self._inflate: Inflate | None = None
+        self._first = True
+        self._ended = False
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+
+    # -- the context ----------------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> "_Exchange":
+        client, url = self._client, self._url
+        if client.closed:
+            raise Broken(CLOSED)
+        try:
+            to = target(url)
+            head = request_head(to, self._given, len(self._body))
+        except ValueError:
+            raise Broken(f"{origin_of(url)}: the URL or a header cannot be sent") from None
+        self._begun = client.loop.time()
+        pool = self._pool = client.pool(to)
+        self._origin = pool.origin
+        conn = pool.reuse() or await pool.obtain(self._begun, self._limits)
+        until, seconds, phase = self._until()
+        while True:
+            try:
+                conn.ask(head, self._body)
+                while not (conn.status or conn.error or conn.expired):
+                    await conn.wait(until)
+            except BaseException:
+                pool.discard(conn)
+                raise
+            if conn.status:
+                break
+            if conn.expired:
+                pool.discard(conn)
+                raise too_late(self._origin, phase, seconds)
+            if client.closed or conn.heard or not conn.used:
+                pool.discard(conn)
+                raise Broken(CLOSED if client.closed else f"{self._origin}: {conn.error}")
+            conn = await pool.obtain(self._begun, self._limits, fresh=True)
+        self._conn = conn
+        self._read_head(conn)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # A body that was read to its end has given its connection back already. One that came whole, but was not read, does so here.
+        self._leave()
+
+    def _read_head(self, conn: Connection) -> None:
+        self.status = conn.status
+        try:
+            head = answer_head(conn.fields)
+            if head.coding:
+                self._inflate = Inflate(head.coding, self._origin)
+        except ValueError as exc:
+            conn.abort()
+            self._leave()
+            raise Broken(f"{self._origin}: the answer has {exc}") from None
+        except Broken:
+            conn.abort()
+            self._leave()
+            raise
+        self.headers = head.headers
+
+    def _leave(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            self._pool.give_back(conn)
+
+    # -- the answer -----------------------------------------------------------------------------------------------------------------
+
+    def blocks(self) -> AsyncIterator[bytes]:
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        inflate = self._inflate
+        if inflate is None:
+            block = await self._block()
+        else:
+            while not (block := inflate.take()):
+                if not (raw := await self._block()):
+                    inflate.finish()
+                    break
+                inflate.feed(raw)
+        if not block:
+            raise StopAsyncIteration
+        return block
+
+    async def read(self, limit: int = 64 * 2**20) -> bytes:
+        blocks: list[bytes] = []
+        length = 0
+        async for block in self:
+            blocks.append(block)
+            length += len(block)
+            if length > limit:
+                raise Broken(f"{self._origin}: the answer is longer than {limit} bytes")
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    async def _block(self) -> bytes:
+        """What has come since the last one, as it came; b"" at the end."""
+        conn = self._conn
+        if conn is None:
+            if self._ended:
+                return b""
+            raise Broken(f"{self._origin}: the answer was left before its end")
+        if not (conn.filled or conn.whole or conn.error):
+            until, seconds, phase = self._until()
+            while not (conn.filled or conn.whole or conn.error):
+                if conn.expired:
+                    conn.abort()
+                    raise too_late(self._origin, phase, seconds)
+                await conn.wait(until)
+        block = conn.take()
+        if conn.whole:  # what follows the last block is known with it: the connection is free before that block is read
+            self._ended = True
+            self._leave()
+        elif not block:
+            raise Broken(f"{self._origin}: {conn.error}" if not self._client.closed else CLOSED)
+        elif (total := self._limits.total) is not None and self._client.loop.time() > self._begun + total:
+            conn.abort()
+            raise too_late(self._origin, "total", total)
+        self._first = False
+        return block
+
+    def _until(self) -> tuple[float, float, str]:
+        """The loop time until which something must come, the seconds that this is, and the phase they belong to."""
+        limits = self._limits
+        if self._first:
+            when, seconds, phase = self._begun + limits.first_byte, limits.first_byte, "first_byte"
+        else:
+            when, seconds, phase = self._client.loop.time() + limits.idle, limits.idle, "idle"
+        if limits.total is not None and self._begun + limits.total < when:
+            return self._begun + limits.total, limits.total, "total"
+        return when, seconds, phase

@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_head: int, owner: Owner) -> None:
-        """max_head: bytes of a head, and of anything else that is no body (trailers, chunk extensions)."""
+        """max_head: bytes of a head; about as much of anything else that is no body (trailers, chunk extensions)."""
         self._loop = loop
         self._max_head = max_head
         self._owner = owner

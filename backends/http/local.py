@@ -43,7 +43,8 @@ class LocalClient:
         """All whose socket is open."""
         self.patience: set[asyncio.Timeout] = set()
         self.loop: asyncio.AbstractEventLoop
-        self._pools: dict[tuple[str, int], Pool] = {}
+        self.pools: dict[tuple[str, int], Pool] = {}
+        """By host and port; only those in use."""
 
     async def open(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -55,7 +56,7 @@ class LocalClient:
         for patience in self.patience:
             if not patience.expired():
                 patience.reschedule(0)
-        for pool in list(self._pools.values()):
+        for pool in list(self.pools.values()):
             pool.close()
         for conn in list(self.connections):
             conn.fail(CLOSED)
@@ -68,13 +69,13 @@ class LocalClient:
 
     def pool(self, to: Target) -> Pool:
         key = (to.host, to.port)
-        pool = self._pools.get(key)
+        pool = self.pools.get(key)
         if pool is None:
-            pool = self._pools[key] = Pool(self, to)
+            pool = self.pools[key] = Pool(self, to)
         return pool
 
     def emptied(self, pool: Pool) -> None:
-        self._pools.pop((pool.to.host, pool.to.port), None)
+        self.pools.pop((pool.to.host, pool.to.port), None)
 
 
 class _Exchange:

@@ -85,9 +85,9 @@ class Figures(Struct, frozen=True):
     local_coverage: float
     """Of the utterances in scope, served by the specialist."""
     local_accuracy: float
-    """Of the utterances in scope that the specialist served, answered rightly."""
-    local_accuracy_all: float
-    """The same with those out of scope, which the specialist cannot answer rightly."""
+    """Of the utterances that the specialist served, answered rightly; one out of scope cannot be."""
+    local_accuracy_in_scope: float
+    """The same among those in scope."""
     oos_to_top: float
     """Of the utterances out of scope, answered by the LLM."""
     overall_accuracy: float
@@ -132,8 +132,8 @@ def figures(seen: Sequence[Observation], records: Sequence[Record], seconds: flo
         invalid=sum(o.status == 200 and not o.valid for o in seen),
         local_share=share(outcomes["accepted"], len(seen)),
         local_coverage=share(len(local_inside), len(inside)),
-        local_accuracy=share(sum(o.correct for o in local_inside), len(local_inside)),
-        local_accuracy_all=share(sum(o.correct for o in local), len(local)),
+        local_accuracy_in_scope=share(sum(o.correct for o in local_inside), len(local_inside)),
+        local_accuracy=share(sum(o.correct for o in local), len(local)),
         oos_to_top=share(sum(o.rung == CLOUD for o in outside), len(outside)),
         overall_accuracy=share(sum(o.correct for o in utterances), len(utterances)),
         llm_share=share(outcomes["direct"] + outcomes["escalated"], len(seen)),

@@ -127,7 +127,7 @@ def rows(found: Figures, books: Sequence[str]) -> Iterator[tuple[str, str, str]]
     yield (
         "right, of those",
         f"{found.local_accuracy:.1%}",
-        f"in scope; {found.local_accuracy_all:.1%} with those out of scope that it kept",
+        f"one out of scope cannot be; {found.local_accuracy_in_scope:.1%} of those in scope",
     )
     yield "right, of all utterances", f"{found.overall_accuracy:.1%}", "whoever answered"
     yield "out of scope to the LLM", f"{found.oos_to_top:.1%}", ""

@@ -206,7 +206,7 @@ class Writer:
         if ours == known:
             mended["id"] = call.get("id") or _call_id(self._stamp, ours)
             mended["type"] = call.get("type") or "function"
-        if call.get("type", "function") in ("function", None):
+        if call.get("type", "function") in ("function", None) and "custom" not in call:
             arguments = function.get("arguments")
             arguments = arguments if isinstance(arguments, str) else ""
             name = {"name": function["name"]} if function.get("name") and ours not in choice.named else {}

@@ -32,11 +32,15 @@ FOLDER = MODELS / "clinc150"
 TEXTS = DATA / "clinc150" / "data_full.json.gz"
 OUTSIDE = 1000 / 5500
 """Assumed share of out-of-scope requests: as in the benchmark's published composition. More of them means more risk."""
-STATIC_RISK = 0.004
-"""The static tier may decide alone where its own error, out of scope included, stays below this: less than half of the
-1 % that the shipped configuration promises, so that MiniLM's share of the errors has room."""
+STATIC_RISK = 0.006
+"""The static tier may decide alone where its own error, out of scope included, stays below this, so that MiniLM's part of
+the 1 % that the shipped configuration promises has room."""
 RISKS = (0.005, 0.01, 0.02, 0.05)
-RECIPES = {"static": Recipe(epochs=40, dropout=0.3, centroid=256), "minilm": Recipe()}
+RECIPES = {
+    # No pull: what the table alone decides is never far out, and a pull costs it a third of its share.
+    "static": Recipe(dropout=0.3, hidden_dropout=0.3, smoothing=0.05, pull=0.0, centroid=256),
+    "minilm": Recipe(),
+}
 Array = npt.NDArray[Any]
 Splits = dict[str, tuple[dict[str, Array], Array]]
 """Split > (tier > features (n, in), label indices (n,))."""

@@ -112,7 +112,7 @@ def test_shares_are_shares(seen: list[Observation]) -> None:
     """Every share is in [0, 1]; outcomes add up; nothing divides by zero, not even for nothing."""
     found = account.figures(seen, [record_of(o) for o in seen], 1.0)
     for name in (
-        "local_share", "local_coverage", "local_accuracy", "local_accuracy_all", "oos_to_top", "overall_accuracy",
+        "local_share", "local_coverage", "local_accuracy_in_scope", "local_accuracy", "oos_to_top", "overall_accuracy",
         "llm_share", "llm_spend_share", "escalation_rate", "cost_ratio",
     ):  # fmt: skip
         assert 0 <= getattr(found, name) <= 1, name
@@ -121,7 +121,7 @@ def test_shares_are_shares(seen: list[Observation]) -> None:
     llm = sum(found.escalated.values()) + sum(found.direct.values())
     assert accepted + llm + found.errors == pytest.approx(found.requests)
     assert llm == pytest.approx(found.llm_share * found.requests)
-    assert found.local_accuracy_all <= found.local_accuracy or not found.local_accuracy
+    assert found.local_accuracy <= found.local_accuracy_in_scope or not found.local_accuracy_in_scope
 
 
 def test_figures_of_a_known_handful() -> None:
@@ -136,8 +136,8 @@ def test_figures_of_a_known_handful() -> None:
         Observation(Item("chat", "2+2", "4"), 200, 3.0, "4", True, "5", GENERAL, CLOUD, 1, "default"),
     ]
     found = account.figures(seen, [record_of(o) for o in seen], 3.0)
-    assert (found.local_share, found.local_coverage, found.local_accuracy) == (0.6, 1.0, 0.5)
-    assert found.local_accuracy_all == pytest.approx(1 / 3)
+    assert (found.local_share, found.local_coverage, found.local_accuracy_in_scope) == (0.6, 1.0, 0.5)
+    assert found.local_accuracy == pytest.approx(1 / 3)
     assert (found.oos_to_top, found.overall_accuracy, found.llm_share) == (0.5, 0.5, 0.4)
     assert found.escalation_rate == 0.25
     assert (found.escalated, found.direct) == ({"low_confidence": 1}, {"default": 1})

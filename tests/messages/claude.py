@@ -87,6 +87,20 @@ def played(*answers: dict[str, Any]) -> Handler:
     return handler
 
 
+def overloaded(status: int = 529) -> Handler:
+    """An upstream that refuses everything, as overloaded."""
+
+    async def handler(asked: Asked) -> None:
+        error = {
+            "type": "error",
+            "error": {"type": "overloaded_error", "message": "Overloaded"},
+            "request_id": "req_up",
+        }
+        await asked.answer(orjson.dumps(error), status, {**HEAD, "retry-after": "3"})
+
+    return handler
+
+
 def fold(stream: bytes) -> dict[str, Any]:
     """What a strict client makes of a stream of ours: every rule of the protocol is asserted."""
     blocks = [block for block in stream.decode().split("\n\n") if block and not block.startswith(":")]

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def asks(title: str = "label", **more: Any) -> dict[str, Any]:
     """A request under a schema, which the routes tell apart by its title."""
     form = {"type": "json_schema", "schema": {**SCHEMA, "title": title}}
     return hello(output_config={"format": form}, **more)
+
+
+def keyed(key: str) -> str:
+    return f'access: {{keys: [{{name: agent, hash: "sha256:{sha256(key.encode()).hexdigest()}"}}]}}'
 
 
 class World:

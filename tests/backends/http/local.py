@@ -1,0 +1,45 @@
+"""The local client on either loop, with every connection counted."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from backends.http.local import LocalClient
+from tests.backends.http.playing import LOOPS, new_loop
+from tests.backends.upstream import Handler, Upstream, upstream
+
+Local = Callable[[LocalClient, Upstream], Awaitable[None]]
+
+
+class Loop:
+    """`loop(handler, test)`: runs the test; at its end not one connection, lease or pool is left."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, handler: Handler, test: Local, **options: Any) -> None:
+        async def main() -> None:
+            client = LocalClient(**options)
+            await client.open()
+            try:
+                async with upstream(handler) as server:
+                    await test(client, server)
+                    await client.close()
+            finally:
+                await client.close()
+            assert not client.connections
+            assert not client.pools
+            assert not client.patience
+
+        with asyncio.Runner(loop_factory=new_loop(self._name)) as runner:
+            runner.run(main())
+
+
+EITHER = {name: Loop(name) for name in LOOPS}
+
+
+async def settled(client: LocalClient, open_: int) -> None:
+    """Until the client has `open_` sockets: closing takes a turn of the loop."""
+    async with asyncio.timeout(3):
+        while len(client.connections) != open_:  # noqa: ASYNC110 - a transport has no event for its end
+            await asyncio.sleep(0.002)

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: setup run vllm test lint demo clean bench-demo
+.PHONY: setup run vllm test lint demo clean bench-demo bench-wire
 
 setup: $(CORE)
 
@@ -35,6 +35,7 @@ vllm: | $(VENV)/bin/python
 
 test: $(DEV)
 	$(BIN)/python -m tests.setup
+	$(BIN)/python -m tests.clients.setup
 	-@$(MAKE) --no-print-directory vllm || echo "not run: tests/live/test_vllm.py (vLLM's CPU build could not be set up)"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,6 +51,10 @@ lint: $(DEV)
 
 bench-demo: $(DEV)
 	$(BIN)/python -m benchmarks.demo
+
+bench-wire: $(DEV)
+	$(BIN)/python -m tests.clients.setup
+	$(BIN)/python -m benchmarks.wire
 
 clean:
 	rm -rf $(VENV)

@@ -82,10 +82,19 @@ def curve(
 
 
 def upper_bound(bad: float, n: float, level: float = 0.95) -> float:
-    """One-sided Clopper-Pearson bound on a share, given `bad` of `n` (may be fractions)."""
-    from scipy.stats import beta
-
-    return 1.0 if bad >= n else float(beta.ppf(level, bad + 1, n - bad))
+    """One-sided Clopper-Pearson bound on a share, given `bad` of `n` (rounded to whole numbers, against us)."""
+    k, whole = int(np.ceil(bad - 1e-9)), int(n)
+    if k >= whole:
+        return 1.0
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, whole + 1)))])
+    i = np.arange(k + 1)
+    ways = logs[whole] - logs[i] - logs[whole - i]
+    low, high = k / whole, 1.0
+    for _ in range(50):  # the share at which no more than `bad` of `n` would be seen only once in 20 times
+        p = (low + high) / 2
+        seen = float(np.exp(ways + i * np.log(p) + (whole - i) * np.log1p(-p)).sum()) if p < 1 else 0.0
+        low, high = (p, high) if seen > 1 - level else (low, p)
+    return high
 
 
 def threshold(found: list[dict[str, Any]], risk: float) -> float | None:

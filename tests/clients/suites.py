@@ -128,21 +128,26 @@ def environ(place: Place) -> dict[str, str]:
 
 
 def read(report: str) -> Counts:
-    """JUnit XML of pytest, node's runner or schemathesis. A report that cannot be read counts as one failure."""
+    """JUnit XML of pytest or of node's runner. A report that cannot be read counts as one failure."""
     try:
-        cases = list(ET.fromstring(report).iter("testcase"))
+        found = outcomes(report)
     except ET.ParseError as exc:
         return Counts(0, 1, failures={"report": str(exc)})
-    skipped, failures = 0, {}
-    for case in cases:
+    failures = {name: outcome for name, outcome in found if outcome not in ("passed", "skipped")}
+    passed, skipped = (sum(outcome == state for _, outcome in found) for state in ("passed", "skipped"))
+    return Counts(passed, len(found) - skipped, skipped, failures)
+
+
+def outcomes(report: str) -> list[tuple[str, str]]:
+    """(name, outcome) of each test of a JUnit report: `passed`, `skipped`, or how its failure begins. Raises ET.ParseError."""
+    found = []
+    for case in ET.fromstring(report).iter("testcase"):
         wrong = [part for kind in ("failure", "error") for part in case.findall(kind)]
+        outcome = "skipped" if case.find("skipped") is not None else "passed"
         if wrong:
-            text = f"{wrong[0].get('message') or ''} {wrong[0].text or ''}"
-            failures[f"{case.get('classname', '')}.{case.get('name', '')}"] = re.sub(r"\s+", " ", text)[:600]
-        elif case.find("skipped") is not None:
-            skipped += 1
-    total = len(cases) - skipped
-    return Counts(total - len(failures), total, skipped, failures)
+            outcome = re.sub(r"\s+", " ", f"{wrong[0].get('message') or ''} {wrong[0].text or ''}")[:600]
+        found.append((f"{case.get('classname', '')}.{case.get('name', '')}", outcome))
+    return found
 
 
 def _generated(report: str) -> Counts:

@@ -81,13 +81,14 @@ class Models:
         how: manners.Manner = manners.manner(body) if who == "small" and not given.pause else "tidy"
         if how == "spoiled":
             given = manners.spoil(given)
+        name = str(body.get("model", who))
         await asyncio.sleep(given.wait)
         if not body.get("stream"):
             await asyncio.sleep(given.pause * len(given.pieces))
-            await _json(send, manners.whole(body, given, who))
+            await _json(send, manners.whole(body, given, name))
             return
         await _start(send, 200, "text/event-stream; charset=utf-8")
-        for paused, block in manners.stream(body, given, who, how):
+        for paused, block in manners.stream(body, given, name, how):
             if paused and given.pause:
                 await asyncio.sleep(given.pause)
             await send({"type": "http.response.body", "body": block, "more_body": True})

@@ -1,14 +1,18 @@
 """Bytes and keys that are passed through, to one host and to no other."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import orjson
 import pytest
 
+from backends.base import BackendConfig, BackendResources
 from tests.line.world import says
 from tests.messages.claude import ANSWER, events, overloaded
 from tests.messages.world import hello, keyed, world
+from tests.serving import serving
+from wire.types import Call, Chunk
 
 CANARY = "sk-ant-canary-0815"
 
@@ -87,3 +91,48 @@ def test_passthrough_key(tmp_path: Path, path: str) -> None:
 
 def files(folder: Path) -> list[str]:
     return [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
+
+
+SEEN: list[Call] = []
+
+
+class Spy:
+    """A backend that keeps what it is asked with."""
+
+    class Config(BackendConfig):
+        auth: str = "key"
+
+    def __init__(self, name: str, config: Config, resources: BackendResources) -> None:
+        self.name = name
+
+    async def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
+        SEEN.append(call)
+        yield Chunk(delta={"content": "x"}, finish="stop")
+
+
+SPIES = """
+backends:
+  theirs: {kind: "tests.messages.test_passthrough:Spy", auth: passthrough}
+  ours: {kind: "tests.messages.test_passthrough:Spy"}
+router: {use: {kind: rules}, default: theirs}
+routes:
+  theirs: {ladder: [theirs], mode: enforce}
+  ours: {ladder: [ours], mode: enforce}
+"""
+
+
+def test_only_who_is_asked_with_it_gets_it(tmp_path: Path) -> None:
+    """The caller's key travels to rungs with `auth: passthrough` only: any other does not even see it, and nobody prints it."""
+
+    async def run() -> None:
+        SEEN.clear()
+        async with serving(SPIES, tmp_path) as served:
+            for name in ("theirs", "ours"):
+                told = await served.client.post(
+                    "/v1/messages", json=hello(model=f"route/{name}"), headers={"x-api-key": CANARY}
+                )
+                assert told.status_code == 200
+        assert [str(call.credential) for call in SEEN] == [CANARY, ""]
+        assert CANARY not in repr(SEEN)
+
+    asyncio.run(run())

@@ -208,6 +208,13 @@ def test_effort(effort: str, level: str, told: dict[str, Any]) -> None:
     assert ("temperature" in got) == ("thinking" not in got)
 
 
+def test_effort_inside_a_loop() -> None:
+    """A loop that another model began is gone on with without thinking, whatever effort is asked for."""
+    said = [user("x"), called("t1"), {"role": "tool", "tool_call_id": "t1", "content": "2"}]
+    assert "thinking" not in asked(said, effort="budget", reasoning_effort="low", tools=[TOOL])
+    assert "thinking" in asked([user("x")], effort="budget", reasoning_effort="low", tools=[TOOL])
+
+
 def test_invalid_arguments_are_kept() -> None:
     """Arguments that are no object travel under INVALID_JSON; nothing raises."""
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{oops"}}

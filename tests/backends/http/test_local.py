@@ -146,8 +146,6 @@ BROKEN = {
     "many 1xx": b"HTTP/1.1 102 Processing\r\nx: aaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n" * 2000,
     "large trailers": OK + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n" + b"x: a\r\n" * 100_000,
     "large chunk extensions": OK + b"transfer-encoding: chunked\r\n\r\n5;" + b"a" * 600_000,
-    "no gzip": OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello",
-    "half a gzip": OK + b"content-encoding: gzip\r\ncontent-length: 20\r\n\r\n" + gzip.compress(b"hello" * 100)[:20],
     "a coding nobody asked for": OK + b"content-encoding: br\r\ncontent-length: 5\r\n\r\nhello",
     "two content codings": OK + b"content-encoding: gzip, gzip\r\ncontent-length: 5\r\n\r\nhello",
 }  # fmt: skip
@@ -168,6 +166,25 @@ def test_what_cannot_be_trusted(loop: Loop, case: str) -> None:
         await server.wait_left(1)
 
     loop(says(BROKEN[case]), test)
+
+
+UNDECODABLE = {
+    "no gzip": OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello",
+    "half a gzip": OK + b"content-encoding: gzip\r\ncontent-length: 20\r\n\r\n" + gzip.compress(b"hello" * 100)[:20],
+    "rubbish behind a gzip": OK + b"content-encoding: gzip\r\ncontent-length: 31\r\n\r\n" + gzip.compress(b"hello", 9, mtime=0) + b"hello!",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNDECODABLE)
+def test_what_cannot_be_decoded(loop: Loop, case: str) -> None:
+    """A body that is not what its content coding says is Broken, never half of it in silence."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        with pytest.raises(Broken, match="decoded"):
+            await ask(client, server.url)
+        assert len(server.asked) == 1
+
+    loop(says(UNDECODABLE[case]), test)
 
 
 CUT = {

@@ -1,0 +1,407 @@
+"""Connections are counted: so many at once, the rest in a bounded queue, none left behind, whoever leaves and whenever."""
+
+import asyncio
+import errno
+import gc
+import os
+import socket
+import warnings
+from collections.abc import Callable
+
+import pytest
+
+from backends.http.base import Timeouts
+from backends.http.local import LocalClient
+from backends.http.pool import Pool
+from tests.backends.http.local import Loop, settled
+from tests.backends.http.playing import LONG, ask, echo
+from tests.backends.upstream import Asked, Upstream, hang
+from wire.errors import BackendError, Broken, Overloaded, TimedOut
+
+
+def the(client: LocalClient) -> Pool:
+    (pool,) = client.pools.values()
+    return pool
+
+
+async def _one_block(asked: Asked) -> None:
+    await asked.stream(b"one", end=False)
+    await asyncio.sleep(60)
+
+
+def test_the_last_used_is_used_next(loop: Loop) -> None:
+    """Idle connections are taken last in, first out: what is not needed ages and goes."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(ask(client, server.url))
+        assert server.connections == 3
+        last = the(client).idle[-1]
+        for _ in range(3):
+            await ask(client, server.url)
+            assert the(client).idle[-1] is last
+
+    loop(echo, test)
+
+
+def test_no_more_than_the_limit_at_once_and_in_turn(loop: Loop) -> None:
+    """Twenty requests share three connections, first come first served, and every one is answered."""
+    order: list[int] = []
+
+    async def handler(asked: Asked) -> None:
+        order.append(int(asked.body))
+        await asyncio.sleep(0.002)
+        await asked.answer(asked.body)
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            asking = [group.create_task(ask(client, server.url, body=b"%d" % n)) for n in range(20)]
+        assert [task.result() for task in asking] == [b"%d" % n for n in range(20)]
+        assert server.connections == 3
+        assert the(client).leased == 0
+        assert sorted(order) == list(range(20))
+        assert all(abs(place - n) < 3 for place, n in enumerate(order))
+
+    loop(handler, test, limit=3)
+
+
+def test_the_queue_is_bounded(loop: Loop) -> None:
+    """Whoever comes when the queue is full is told so at once: Overloaded."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(client, server.url))]
+            await server.wait_asked(1)
+            tasks += [group.create_task(ask(client, server.url)) for _ in range(2)]
+            await asyncio.sleep(0.01)
+            with pytest.raises(Overloaded, match="2 requests wait"):
+                await ask(client, server.url)
+            for task in tasks:
+                task.cancel()
+
+    loop(hang, test, limit=1, waiting=2)
+
+
+def test_one_slow_host_does_not_hold_up_another(loop: Loop) -> None:
+    """The limit is per upstream."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(ask(client, server.url))
+            await server.wait_asked(1)
+            server.handler = echo
+            assert await ask(client, server.url.replace("127.0.0.1", "localhost")) == b"{}"
+            task.cancel()
+
+    loop(hang, test, limit=1)
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_cancelled_at_every_turn_of_the_loop(loop: Loop, turns: int) -> None:
+    """Cancelled after any number of turns - queued, connecting, sending, waiting, reading - nothing stays leased, and the next one
+    is answered."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(client, server.url, body=b"x" * 100_000)) for _ in range(4)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            tasks[1].cancel()
+        assert await ask(client, server.url) == b"{}"
+        assert the(client).leased == 0
+
+    loop(echo, test, limit=2)
+
+
+def test_cancelled_while_a_connection_is_handed_over(loop: Loop) -> None:
+    """Cancelled in the same turn in which its turn came, a request hands on what it was given: the next in line gets it."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            async with client.post(server.url, b"1", {}, LONG) as answer:
+                second, third = (group.create_task(ask(client, server.url, body=b"%d" % n)) for n in (2, 3))
+                await asyncio.sleep(0.02)
+                await answer.read()
+                second.cancel()
+            assert await third == b"3"
+        assert server.connections == 1
+        assert the(client).leased == 0
+
+    loop(echo, test, limit=1)
+
+
+def test_a_connection_that_dies_while_it_is_handed_over(loop: Loop) -> None:
+    """Handed a connection that is closed before it could be used, a request opens another one."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            async with client.post(server.url, b"1", {}, LONG) as answer:
+                second = group.create_task(ask(client, server.url, body=b"2"))
+                await asyncio.sleep(0.02)
+                await answer.read()
+                for conn in list(client.connections):
+                    conn.abort()
+            assert await second == b"2"
+        assert server.connections == 2
+
+    loop(echo, test, limit=1)
+
+
+def test_cancelled_while_connecting(loop: Loop) -> None:
+    """Cancelled while it connects to somebody who never takes the connection, a request leaves no socket behind."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        with _full() as url:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(ask(client, url))
+                await asyncio.sleep(0.05)
+                assert the(client).leased == 1
+                task.cancel()
+        assert not client.pools
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            gc.collect()
+
+    loop(echo, test)
+
+
+def test_connecting_takes_too_long(loop: Loop) -> None:
+    """Connecting has its own limit, and the shortest limit names the phase."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        with _full() as url:
+            for limits, phase in (
+                (Timeouts(connect=0.05), "connect"),
+                (Timeouts(connect=5, first_byte=0.05), "first_byte"),
+                (Timeouts(connect=5, total=0.05), "total"),
+            ):
+                with pytest.raises(TimedOut) as caught:
+                    await ask(client, url, limits)
+                assert caught.value.phase == phase
+
+    loop(echo, test)
+
+
+class _full:
+    """A socket whose backlog is full: the kernel leaves who connects without an answer."""
+
+    def __enter__(self) -> str:
+        self._listening = socket.socket()
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen(0)
+        self._others = [socket.socket() for _ in range(4)]
+        for other in self._others:
+            other.setblocking(False)
+            assert other.connect_ex(self._listening.getsockname()) in (0, errno.EINPROGRESS)
+        return f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        for one in (self._listening, *self._others):
+            one.close()
+
+
+def test_idle_connections_are_closed(loop: Loop) -> None:
+    """An idle connection is kept for `keepalive` seconds after its last use, not after its first."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        for _ in range(4):
+            assert await ask(client, server.url) == b"{}"
+            await asyncio.sleep(0.05)
+        assert server.connections == 1
+        await server.wait_left(1)
+        await settled(client, 0)
+        assert not client.pools
+
+    loop(echo, test, keepalive=0.15)
+
+
+def test_the_server_closes_an_idle_connection(loop: Loop) -> None:
+    """A connection that the server closes while it is idle is gone before it could be used again."""
+
+    async def handler(asked: Asked) -> None:
+        await asked.answer(asked.body)
+        asked.writer.close()
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        for number in range(3):
+            assert await ask(client, server.url) == b"{}"
+            await settled(client, 0)
+            assert server.connections == number + 1
+        assert not client.pools
+
+    loop(handler, test)
+
+
+def test_left_with_the_whole_answer_there(loop: Loop) -> None:
+    """Who leaves an answer unread that has come whole need not close its connection."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        for _ in range(3):
+            async with client.post(server.url, b"{}", {}, LONG) as answer:
+                assert answer.status == 200
+                await asyncio.sleep(0.01)
+        assert server.connections == 1
+
+    loop(echo, test)
+
+
+def test_read_on_after_leaving(loop: Loop) -> None:
+    """Blocks that are asked for after the context was left are an error, not an end."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with client.post(server.url, b"{}", {}, LONG) as answer:
+            blocks = answer.blocks()
+            assert await anext(blocks) == b"one"
+        with pytest.raises(Broken, match="left"):
+            await anext(blocks)
+        await server.wait_left(1)
+
+    loop(_one_block, test)
+
+
+def test_a_wait_that_was_cancelled_can_be_taken_up_again(loop: Loop) -> None:
+    """A reader may give up waiting for a block, do something else, and wait again: not a byte is lost."""
+
+    async def handler(asked: Asked) -> None:
+        await asked.stream(b"one", end=False)
+        await asyncio.sleep(0.1)
+        await asked.chunk(b"two")
+        await asked.send(b"0\r\n\r\n")
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with client.post(server.url, b"{}", {}, LONG) as answer:
+            blocks = answer.blocks()
+            assert await anext(blocks) == b"one"
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await anext(blocks)
+            assert [block async for block in blocks] == [b"two"]
+
+    loop(handler, test)
+
+
+@pytest.mark.parametrize("phase", ["queued", "connecting", "head", "body"])
+def test_closing_ends_everything_at_once(loop: Loop, phase: str) -> None:
+    """`close` ends requests in every phase with Broken; nothing can be asked afterwards; it can be opened again."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        if phase == "body":
+            server.handler = _one_block
+        caught: list[BackendError] = []
+
+        async def asking(url: str) -> None:
+            try:
+                await ask(client, url)
+            except BackendError as exc:
+                caught.append(exc)
+
+        with _full() as elsewhere:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asking(elsewhere if phase == "connecting" else server.url))
+                if phase == "queued":
+                    group.create_task(asking(server.url))
+                await asyncio.sleep(0.05)
+                await client.close()
+                assert not client.connections
+        assert len(caught) == 1 + (phase == "queued")
+        assert all(isinstance(exc, Broken) and "closed" in exc.message for exc in caught)
+        with pytest.raises(Broken, match="closed"):
+            await ask(client, server.url)
+        server.handler = echo
+        await client.open()
+        assert await ask(client, server.url) == b"{}"
+
+    loop(hang, test, limit=1)
+
+
+def test_the_second_try_is_in_the_same_budget(loop: Loop) -> None:
+    """A request that is sent again has no second budget: what the first try took is gone."""
+
+    async def handler(asked: Asked) -> None:
+        if asked.number == 2:
+            await asyncio.sleep(0.2)
+            asked.writer.close()
+        elif asked.number == 3:
+            await asyncio.sleep(60)
+        else:
+            await asked.answer(b"1")
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        await ask(client, server.url)
+        begun = client.loop.time()
+        with pytest.raises(TimedOut) as caught:
+            await ask(client, server.url, Timeouts(first_byte=0.4))
+        assert caught.value.phase == "first_byte"
+        assert len(server.asked) == 3
+        assert client.loop.time() - begun < 0.55
+
+    loop(handler, test)
+
+
+def _ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _ipv6(), reason="this machine has no IPv6")
+def test_ipv6(loop: Loop) -> None:
+    """An IPv6 address in brackets is asked, and named as such in `host`."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        listening = await asyncio.start_server(server.serve, "::1", 0)
+        port = listening.sockets[0].getsockname()[1]
+        assert await ask(client, f"http://[::1]:{port}/v1") == b"{}"
+        assert server.asked[0].headers["host"] == f"[::1]:{port}"
+        listening.close()
+
+    loop(echo, test)
+
+
+def test_localhost(loop: Loop) -> None:
+    """`localhost` leads to a server that listens on 127.0.0.1 only, whatever else the name means."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        assert await ask(client, server.url.replace("127.0.0.1", "localhost")) == b"{}"
+
+    loop(echo, test)
+
+
+NOWHERE: dict[str, Callable[[], tuple[str, str]]] = {
+    "refused": lambda: (_refusing(), os.strerror(errno.ECONNREFUSED)),
+    "no such host": lambda: ("http://no-such-host.invalid", "host name"),
+    "no such port": lambda: ("http://127.0.0.1:99999", "URL"),
+    "no host": lambda: ("http://", "URL"),
+    "a host name that is none": lambda: ("http://" + "a" * 64 + ".invalid", "host name"),
+    "a user": lambda: ("http://user:secret@127.0.0.1/", "URL"),
+    "a line break": lambda: ("http://127.0.0.1/a\r\nx: secret", "URL"),
+    "a space": lambda: ("http://127.0.0.1/a b", "URL"),
+    "not ASCII": lambda: ("http://127.0.0.1/ä", "URL"),
+}
+
+
+def _refusing() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("case", NOWHERE)
+def test_where_nobody_is(loop: Loop, case: str) -> None:
+    """A refused connection, a name that is none, a URL that cannot be asked: Broken, soon, and without what must not be logged."""
+    url, said = NOWHERE[case]()
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        with pytest.raises(Broken, match=said) as caught:
+            await ask(client, url)
+        assert "secret" not in str(caught.value)
+
+    loop(echo, test)

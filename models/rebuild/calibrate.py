@@ -51,27 +51,34 @@ def knots(score: Array, right: Array, weight: Array, bins: int = 40) -> tuple[Ar
 
 
 def curve(
-    probability: Array, wrong: Array, weight: Array, inside: npt.NDArray[np.bool_], points: int = 200
+    probability: Array,
+    wrong: Array,
+    weight: Array,
+    inside: npt.NDArray[np.bool_],
+    distinct: int | None = None,
+    points: int = 200,
 ) -> list[dict[str, Any]]:
     """The risk-coverage curve, ascending thresholds.
 
     probability, wrong (1.0 or 0.0; accepting a text out of scope is wrong), weight: (n,); inside: in scope.
+    distinct: how many texts these are, where some were scored more than once; n by default.
     coverage: share of the texts in scope that reach the threshold. error: share of wrong answers among all accepted, with
     conformal risk control's correction (one more item, and that one wrong; arXiv 2208.02814). error_bound_95: one-sided 95 %
     Clopper-Pearson bound at the effective number of accepted texts, for who wants to know how far off `error` may be.
     """
     found = []
-    one = float(weight.sum()) / (len(weight) + 1)
+    distinct = distinct or len(weight)
+    one = float(weight.sum()) / (distinct + 1)
     for threshold in np.unique(np.quantile(probability, np.linspace(0, 1, points), method="lower")):
         taken = probability >= threshold
         accepted = float(weight[taken].sum())
         if accepted < SMALLEST_COVERAGE * float(weight.sum()):
             continue
         bad = float(weight[taken] @ wrong[taken])
-        effective = accepted**2 / float((weight[taken] ** 2).sum())
+        effective = accepted**2 / float((weight[taken] ** 2).sum()) * distinct / len(weight)
         found.append(
             {
-                "threshold": round(float(threshold), 6),
+                "threshold": float(np.floor(threshold * 1e6) / 1e6),
                 "coverage": round(float(weight[taken & inside].sum() / weight[inside].sum()), 5),
                 "outside_accepted": round(float(weight[taken & ~inside].sum() / weight[~inside].sum()), 5),
                 "error": round((bad + one) / accepted, 6),

@@ -61,15 +61,16 @@ def build() -> str:
     weight = weights(~inside, OUTSIDE)
     static_knots = knots(held_out["static_score"], held_out["static_right"], weight)
     static_p = np.interp(held_out["static_score"], *static_knots)
-    sure = threshold(curve(static_p, 1 - held_out["static_right"], weight, inside), STATIC_RISK)
+    distinct = sum(len(splits[name][1]) for name in ("val", "oos_train", "oos_val"))
+    sure = threshold(curve(static_p, 1 - held_out["static_right"], weight, inside, distinct), STATIC_RISK)
     assert sure is not None, "the static tier is never sure enough"
     passed = static_p < sure  # MiniLM is calibrated on what it will be asked: the texts of which the table is unsure
     minilm_knots = knots(held_out["minilm_score"][passed], held_out["minilm_right"][passed], weight[passed])
     p = np.where(passed, np.interp(held_out["minilm_score"], *minilm_knots), static_p)
     wrong = np.where(passed, 1 - held_out["minilm_right"], 1 - held_out["static_right"])
-    found = curve(p, wrong, weight, inside)
+    found = curve(p, wrong, weight, inside, distinct)
     digest = _write(splits, labels, rare, {"static": static_knots, "minilm": minilm_knots}, sure)
-    _write_calibration(digest, found, len(p), float(weight[inside & ~passed].sum() / weight[inside].sum()))
+    _write_calibration(digest, found, distinct, float(weight[inside & ~passed].sum() / weight[inside].sum()))
     return digest
 
 
@@ -122,7 +123,7 @@ def _write(splits: Splits, labels: list[str], rare: int, fitted: dict[str, tuple
                 "encoder": folder.name,
                 "encoder_digest": Folder(folder).manifest.digest,
                 "head": f"{tier}.npz",
-                "sure": round(sure, 6) if tier == "static" else 0.0,
+                "sure": sure if tier == "static" else 0.0,
             }
         )
     table = {"pointers": {"/intent": {"labels": labels, "never": ["oos"], "tiers": tiers}}}

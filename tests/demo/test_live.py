@@ -127,7 +127,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert found["figures"]["requests"] == 33
     assert found["books_differ"] == []
     assert done.stderr == b""
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("weir-*")) == []
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -145,7 +145,7 @@ def test_interrupted_it_leaves_nothing_behind(tmp_path: Path, sent: signal.Signa
         process.communicate(timeout=60)
     assert process.returncode == code
     assert not log.exists()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("weir-*")) == []
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

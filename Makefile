@@ -57,4 +57,4 @@ bench-wire: $(DEV)
 	$(BIN)/python -m benchmarks.wire
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-clients .node-clients

@@ -16,7 +16,6 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks import clinc, report, router
 from gateway.demo import run, server
@@ -50,8 +49,8 @@ def _nobody(observation: Observation) -> None:
     """Nobody watches."""
 
 
-def demo(given: Setting) -> tuple[dict[str, float], dict[str, Any]]:
-    outcome = asyncio.run(play(given))
+def of_demo(outcome: Outcome) -> dict[str, float]:
+    """`demo.*` and `cost.*`; latencies as the gateway measured them."""
     found = outcome.figures
     figures = {
         "demo.overall_accuracy": found.overall_accuracy,
@@ -66,7 +65,7 @@ def demo(given: Setting) -> tuple[dict[str, float], dict[str, Any]]:
     for rung, at in found.latency.items():
         name = f"demo.{rung.replace('-', '_')}"
         figures |= {f"{name}_p50_ms": at.gateway_p50_ms, f"{name}_p99_ms": at.gateway_p99_ms}
-    return figures, {"demo": outcome.table(given)}
+    return figures
 
 
 def overhead() -> dict[str, float]:
@@ -107,10 +106,10 @@ def main() -> None:
     quick = parser.parse_args().quick
     given = QUICK if quick else FULL
     quality = clinc.evaluate()
-    played, told = demo(given)
+    played = asyncio.run(play(given))
     routed, about = router.measure(quick=quick)
-    figures = quality["figures"] | played | routed | {"start_s": start_seconds()} | overhead()
-    notes = {"clinc": {**quality["notes"], "curve": quality["curve"]}} | told | about
+    figures = quality["figures"] | of_demo(played) | routed | {"start_s": start_seconds()} | overhead()
+    notes = {"clinc": {**quality["notes"], "curve": quality["curve"]}} | {"demo": played.table(given)} | about
     notes["run"] = (
         f"{'quick' if quick else 'full'}: demo of {given.utterances} utterances, stand-in at speed {given.speed:g}"
     )

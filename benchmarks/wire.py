@@ -91,6 +91,7 @@ def counted(rows: Sequence[Row]) -> dict[str, float]:
         "clients.total": sum(row.counts.total for row in tests),
         "langchain.passed": sum(chain),
         "schemathesis.requests": sum(row.counts.total for row in made),
+        "schemathesis.answered": sum(row.counts.answered for row in made),
         "schemathesis.server_errors": sum(row.counts.server_errors for row in made),
         "schemathesis.failures": sum(len(row.counts.failures) for row in made),
     }

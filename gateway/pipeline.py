@@ -46,6 +46,8 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
         while winner.running:
             for chunk in await _more(story, winner, race):
                 yield chunk
+        if winner.gate.fold.usage is None and not story.verbatim:
+            yield Chunk(usage=story.estimated(winner))
         await _late_verdict(story, winner)
         story.complete = True
         _remember(live, story, winner)

@@ -15,7 +15,7 @@ from gateway.setup import Setup
 from gateway.validators.base import Verdict
 from wire.errors import BackendError, WeirError
 from wire.openai import tokens as count
-from wire.types import Asked, Price, Scores, Tokens, ToolCall
+from wire.types import Asked, Json, Price, Scores, Tokens, ToolCall
 
 
 class AttemptStory:
@@ -110,6 +110,12 @@ class Story:
     def prompt(self) -> Tokens:
         """The request's size, estimated, for what no upstream counted."""
         return money.estimate(self.asked.body)
+
+    def estimated(self, attempt: AttemptStory) -> Json:
+        """Usage for an answer whose rung counts no tokens (an encoder): agents keep their budgets by it, and 0 would be wrong."""
+        used = attempt.tokens(lambda: self.prompt)
+        counts = {"prompt_tokens": used.input, "completion_tokens": used.output}
+        return {**counts, "total_tokens": used.input + used.output}
 
     def left(self) -> float:
         """Seconds for the whole ladder, until the first byte."""

@@ -24,6 +24,10 @@ from backends.http.rules import origin_of, too_late
 from wire.errors import Broken
 
 
+_TURNS = 100
+"""Turns of the loop that `close` waits for the sockets to be closed; they need two or three."""
+
+
 class LocalClient:
     """Made by the lifespan: `await open()` in the running loop, `await close()` at its end.
 
@@ -60,7 +64,9 @@ class LocalClient:
             pool.close()
         for conn in list(self.connections):
             conn.fail(CLOSED)
-        while self.connections:  # noqa: ASYNC110 - a turn of the loop or two: the transports close by themselves
+        for _ in range(_TURNS):
+            if not self.connections:
+                break
             await asyncio.sleep(0)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> "_Exchange":

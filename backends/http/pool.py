@@ -149,16 +149,22 @@ class Pool:
     async def _connect(self) -> Connection:
         """A new connection for a lease that is held. When this raises, it is held no longer."""
         house = self._house
+        conn: Connection | None = None
 
         def make() -> Connection:
-            return Connection(house.loop, house.max_head, self)
+            nonlocal conn
+            conn = Connection(house.loop, house.max_head, self)
+            return conn
 
         try:
-            _, conn = await self.dial(make)
+            _, made = await self.dial(make)
         except BaseException:
+            if conn is not None:  # cancelled in its first turn: uvloop closes the socket then, but does not say so
+                conn.abort()
+                self.lost(conn)
             self._free()
             raise
-        return conn
+        return made
 
     async def dial(self, make: "Make") -> tuple[asyncio.BaseTransport, Connection]:
         """Name to addresses, and one after the other until one answers (`localhost`: ::1, then 127.0.0.1). Raises OSError."""

@@ -86,4 +86,8 @@ async def _play(given: "Setting", folder: Path, *, keep: bool, as_json: bool) ->
             show.look_further(console(stderr=as_json), outcome)
             with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends
                 await asyncio.Event().wait()
+        elif not as_json:
+            console().print(
+                "  Look further with --keep: the gateway serves on, and `weir why ID` tells a request's story."
+            )
     return 0 if outcome.well else 1

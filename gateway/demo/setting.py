@@ -32,6 +32,9 @@ PRICE = {"input": 1.25, "cached_input": 0.125, "output": 10.0}
 CORE_HOUR, SERVED = 0.10, 2000.0
 """The specialist's price: USD per hour of the core it takes, and output tokens per second that the hour is spread over."""
 
+WARM = Item("intent", "hm, well, you know, that other thing", traffic.OUT_OF_SCOPE)
+"""Nobody can be sure of this one: the cheap tier of the specialist passes it on."""
+
 EXAMPLES = (
     "A farmer sells 14 baskets of apples for 3 dollars each. How much does he earn?",
     "If a train travels 60 miles in an hour, how far does it get in two and a half hours?",
@@ -105,7 +108,8 @@ def config(folder: Path, setting: Setting) -> dict[str, Any]:
 def script(items: Sequence[Item], labels: Sequence[str], seed: int) -> dict[str, Mapping[str, Any]]:
     """What the stand-in says, by text. Usage counts the schema too, as clouds do and as Weir's own estimate does."""
     said = traffic.noisy(items, labels, NOISE, seed)
-    return {item.text: _turn(item, labels, said[item.text]) for item in items}
+    turns = {item.text: _turn(item, labels, said[item.text]) for item in items}
+    return turns | {WARM.text: {**_turn(WARM, labels, traffic.answer(WARM.gold)), "delay": 0.0}}
 
 
 def _turn(item: Item, labels: Sequence[str], content: str) -> Mapping[str, Any]:

@@ -83,11 +83,10 @@ def report(console: "Console", given: Setting, outcome: Outcome) -> None:
     console.print()
     for line in FOOTNOTES:
         console.print(f"  {line}", style="dim")
-    console.print("  --keep leaves the gateway up and the Records there, for `weir why ID`.", style="dim")
 
 
 def look_further(console: "Console", outcome: Outcome) -> None:
-    """Commands for what is kept."""
+    """Commands for what `--keep` keeps."""
     console.print("\nThe gateway serves on until Ctrl-C. Look further, in another terminal:", style="bold")
     for story in outcome.stories:
         console.print(f"  weir why {story.id} --config {outcome.config}")

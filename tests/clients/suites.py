@@ -29,7 +29,8 @@ SECONDS = 400
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What a runner reported. failures: name > the beginning of its message. server_errors: answers with 5xx, where they are counted."""
+    """What a runner reported. failures: name > the beginning of its message. server_errors, answered: answers with 5xx and with 200, where they are
+    counted."""
 
     passed: int
     total: int
@@ -37,6 +38,7 @@ class Counts(msgspec.Struct, frozen=True):
     failures: Mapping[str, str] = {}
     seconds: float = 0.0
     server_errors: int = 0
+    answered: int = 0
 
     @property
     def fine(self) -> bool:
@@ -154,7 +156,7 @@ def _generated(report: str) -> Counts:
     asked, answered, broken, failures = generated.counted(report)
     if answered < generated.LEAST_ANSWERED:
         failures = {**failures, "answered": f"only {answered} of {asked} requests were answered with 200"}
-    return Counts(max(0, asked - len(failures)), asked, failures=failures, server_errors=broken)
+    return Counts(max(0, asked - len(failures)), asked, failures=failures, server_errors=broken, answered=answered)
 
 
 def _pytest(suite: Suite, place: Place) -> list[str]:

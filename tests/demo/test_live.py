@@ -52,6 +52,14 @@ def test_the_books_agree_to_the_unit(played: Played) -> None:
     assert outcome.well
 
 
+def test_the_specialist_was_whole_before_the_first_request(played: Played) -> None:
+    """Both tiers of the specialist took part; what was asked to find that out is in no figure."""
+    outcome, _ = played
+    tiers = {record.attempts[0].tier for record in outcome.records if record.route == INTENTS}
+    assert tiers == {"static", "minilm"}
+    assert setting.WARM.text not in {o.item.text for o in outcome.seen}
+
+
 def test_both_rungs_serve(played: Played) -> None:
     """The specialist serves some, some of its answers are rejected and escalated, chats go straight to the top."""
     outcome, _ = played

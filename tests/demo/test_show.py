@@ -49,9 +49,17 @@ def test_the_table_has_every_figure() -> None:
     text = shown(outcome())
     for expected in (
         "served locally", "50.0%", "100.0%", "low_confidence 1", "4.0 ms", "2,000 ms", "USD", "agree", "req_1", "req_2",
-        "escalation rate", "out of scope", "weir why",
+        "escalation rate", "out of scope",
     ):  # fmt: skip
         assert expected in text, expected
+
+
+def test_what_is_kept_can_be_looked_at() -> None:
+    """With --keep: a command for each story, the metrics, and where an agent can be pointed at."""
+    out = io.StringIO()
+    show.look_further(Console(file=out, width=200), outcome())
+    assert "weir why req_1 --config /x/weir.yaml" in out.getvalue()
+    assert "http://127.0.0.1:1/metrics" in out.getvalue()
 
 
 def test_the_stand_in_is_called_one() -> None:

@@ -114,6 +114,9 @@ def test_cancelled_at_every_turn_of_the_loop(loop: Loop, turns: int) -> None:
             tasks[1].cancel()
         assert await ask(client, server.url) == b"{}"
         assert the(client).leased == 0
+        await settled(client, len(the(client).idle))
+        await asyncio.sleep(0.005)
+        await server.wait_left(server.connections - len(client.connections))
 
     loop(echo, test, limit=2)
 

@@ -1,0 +1,272 @@
+"""Back-pressure both ways: whoever is slow slows the other side down, and neither costs memory; large bodies let the loop breathe."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from backends.http.base import Timeouts
+from backends.http.connection import HIGH
+from backends.http.local import LocalClient
+from tests.backends.http.local import Loop, settled
+from tests.backends.http.playing import LONG, ask, echo
+from tests.backends.upstream import Asked, Upstream, upstream
+from wire.errors import TimedOut
+
+MIB = 2**20
+
+
+def test_a_slow_reader_slows_the_server_down(loop: Loop) -> None:
+    """What nobody reads is not taken from the socket: beyond the buffers the server waits, and nothing is lost afterwards."""
+    body = bytes(range(256)) * 4096 * 16
+    sent = 0
+
+    async def handler(asked: Asked) -> None:
+        nonlocal sent
+        await asked.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body))
+        for start in range(0, len(body), 65536):
+            await asked.send(body[start : start + 65536])
+            sent = start + 65536
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with client.post(server.url, b"{}", {}, LONG) as answer:
+            blocks = answer.blocks()
+            got = [await anext(blocks)]
+            await _still(lambda: sent)
+            assert sent < len(body)
+            got += [block async for block in blocks]
+        assert b"".join(got) == body
+        assert max(map(len, got)) <= 3 * HIGH
+        assert await ask(client, server.url) == body
+        assert server.connections == 1
+
+    loop(handler, test)
+
+
+async def _still(value: Callable[[], int]) -> None:
+    """Until `value` stands still."""
+    async with asyncio.timeout(5):
+        before = -1
+        while value() != before:
+            before = value()
+            await asyncio.sleep(0.05)
+
+
+def test_left_while_the_socket_is_not_read(loop: Loop) -> None:
+    """A stream that is left while its reader is behind closes its connection like any other."""
+
+    async def handler(asked: Asked) -> None:
+        await asked.stream(end=False)
+        while True:
+            await asked.chunk(b"x" * 65536)
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with client.post(server.url, b"{}", {}, LONG) as answer:
+            await anext(answer.blocks())
+            await asyncio.sleep(0.1)
+        await server.wait_left(1)
+        await settled(client, 0)
+
+    loop(handler, test)
+
+
+class _Slow:
+    """A server of plain sockets that reads when it is told to."""
+
+    def __init__(self) -> None:
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.listening.setblocking(False)
+        self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}"
+
+    async def accept(self) -> socket.socket:
+        return (await asyncio.get_running_loop().sock_accept(self.listening))[0]
+
+
+async def _slow(test: Callable[[LocalClient, _Slow], Any], client: LocalClient) -> None:
+    slow = _Slow()
+    try:
+        async with asyncio.timeout(10):
+            await test(client, slow)
+    finally:
+        slow.listening.close()
+
+
+def test_a_slow_server_slows_the_body_down(loop: Loop) -> None:
+    """A large body goes out as fast as the server reads it; what the socket does not take is not copied into a buffer."""
+    body = bytes(range(256)) * 4096 * 32
+
+    async def test(client: LocalClient, slow: _Slow) -> None:
+        running = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(ask(client, slow.url, Timeouts(first_byte=10), body=body))
+            with await slow.accept() as sock:
+                await asyncio.sleep(0.2)
+                (conn,) = client.connections
+                transport = conn._transport
+                assert transport is not None
+                assert transport.get_write_buffer_size() <= 6 * 65536
+                got = b""
+                while len(got.partition(b"\r\n\r\n")[2]) < len(body):
+                    got += await running.sock_recv(sock, MIB)
+                await running.sock_sendall(sock, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                assert await task == b"ok"
+            assert got.partition(b"\r\n\r\n")[2] == body
+
+    async def outer(client: LocalClient, _: Upstream) -> None:
+        await _slow(test, client)
+
+    loop(echo, outer)
+
+
+@pytest.mark.parametrize("how", ["times out", "is cancelled"])
+def test_a_server_that_never_reads(loop: Loop, how: str) -> None:
+    """A body that the server does not take ends with the first-byte limit or with its caller, and the connection at once with it."""
+
+    async def test(client: LocalClient, slow: _Slow) -> None:
+        async with asyncio.TaskGroup() as group:
+            limits = Timeouts(first_byte=0.2 if how == "times out" else 10)
+            task = group.create_task(_late(client, slow.url, limits))
+            with await slow.accept() as sock:
+                sock.setblocking(False)
+                await asyncio.sleep(0.1)
+                if how == "is cancelled":
+                    task.cancel()
+                await asyncio.wait([task])
+                await settled(client, 0)
+
+    async def outer(client: LocalClient, _: Upstream) -> None:
+        await _slow(test, client)
+
+    loop(echo, outer)
+
+
+async def _late(client: LocalClient, url: str, limits: Timeouts) -> None:
+    with pytest.raises(TimedOut):
+        await ask(client, url, limits, body=b"x" * (32 * MIB))
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_an_answer_before_the_whole_body_was_sent(loop: Loop, stays: bool) -> None:
+    """A server may refuse a large body before it has read it: the refusal is the answer, the rest is not sent, and the connection,
+    on which nobody knows what is expected next, is not used again."""
+
+    async def test(client: LocalClient, slow: _Slow) -> None:
+        running = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(ask(client, slow.url, LONG, body=b"x" * (32 * MIB)))
+            with await slow.accept() as sock:
+                await running.sock_recv(sock, 1024)
+                await running.sock_sendall(sock, b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
+                if not stays:
+                    sock.shutdown(socket.SHUT_WR)
+                assert await task == b"no"
+                await settled(client, 0)
+
+    async def outer(client: LocalClient, _: Upstream) -> None:
+        await _slow(test, client)
+
+    loop(echo, outer)
+
+
+def test_the_loop_breathes(loop: Loop) -> None:
+    """While a large body is on its way others get their turn: it goes out in slices, one a turn of the loop."""
+    turns = 0
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with asyncio.TaskGroup() as group:
+            counting = group.create_task(count())
+            await ask(client, server.url, body=b"x" * (16 * MIB))
+            counting.cancel()
+        assert turns > 16 * MIB // (4 * 65536)
+
+    loop(echo, test)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 262144, 262145, 700_001])
+def test_bodies_of_every_size(loop: Loop, size: int) -> None:
+    """At every border between one write and many slices, the body arrives as it is, and the connection is kept."""
+    body = bytes(i % 251 for i in range(size))
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        for _ in range(2):
+            assert await ask(client, server.url, body=body) == body
+        assert server.connections == 1
+
+    loop(echo, test)
+
+
+def test_idle_counts_from_the_wait(loop: Loop) -> None:
+    """A reader that takes its time between two blocks is not told that the server was silent."""
+
+    async def handler(asked: Asked) -> None:
+        await asked.stream(b"one", b"two", end=False)
+        await asyncio.sleep(0.05)
+        await asked.send(b"0\r\n\r\n")
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with client.post(server.url, b"{}", {}, Timeouts(first_byte=0.15, idle=0.15)) as answer:
+            got = []
+            async for block in answer.blocks():
+                got.append(block)
+                await asyncio.sleep(0.2)
+        assert b"".join(got) == b"onetwo"
+
+    loop(handler, test)
+
+
+def test_total_ends_a_stream_that_never_pauses(loop: Loop) -> None:
+    """`total` holds also where the next block is always there already."""
+
+    async def handler(asked: Asked) -> None:
+        await asked.stream(end=False)
+        while True:
+            await asked.chunk(b"x" * 1000)
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        with pytest.raises(TimedOut) as caught:
+            await ask(client, server.url, Timeouts(total=0.1))
+        assert caught.value.phase == "total"
+        await server.wait_left(1)
+
+    loop(handler, test)
+
+
+def test_many_streams_at_once(loop: Loop) -> None:
+    """Fifty streams beside each other keep their blocks apart."""
+
+    async def handler(asked: Asked) -> None:
+        await asked.stream(end=False)
+        for n in range(20):
+            await asked.chunk(asked.body + b"-%d;" % n)
+        await asked.send(b"0\r\n\r\n")
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(client, server.url, body=b"%d" % n)) for n in range(50)]
+        for n, task in enumerate(tasks):
+            assert task.result() == b"".join(b"%d-%d;" % (n, i) for i in range(20))
+
+    loop(handler, test, limit=50)
+
+
+def test_a_half_closed_client_is_not_what_a_server_sees(loop: Loop) -> None:
+    """While it waits for an answer the client keeps its own side open: a server that watches for that does not stop."""
+
+    async def handler(asked: Asked) -> None:
+        await asyncio.sleep(0.05)  # the server of the tests stops this as soon as the client's side is closed
+        await asked.answer(b"ok")
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        assert await ask(client, server.url) == b"ok"
+        async with upstream(handler) as other:
+            assert await ask(client, other.url) == b"ok"
+
+    loop(handler, test)

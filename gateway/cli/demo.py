@@ -73,7 +73,8 @@ async def _play(given: "Setting", folder: Path, *, keep: bool, as_json: bool) ->
 
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with suppress(NotImplementedError):  # Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     total = given.utterances + traffic.chats(given.utterances)
     async with AsyncExitStack() as stack:
         with show.bar(console(stderr=True), total) as tell:

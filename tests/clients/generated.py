@@ -1,7 +1,9 @@
 """Requests made from OpenAI's own specification by schemathesis: the document that is given to it, and what its report counts.
 
-Three things are changed in the document: one path is kept; `model` is a name that the gateway knows (nearly all of the others would
-be a 404, and nothing behind the front door would be reached); vectors are asked for as numbers (base64 is not in the answer's schema).
+Four things are changed in the document: one path is kept; `model` is a name that the gateway knows (nearly all of the others would
+be a 404, and nothing behind the front door would be reached); vectors are asked for as numbers (base64 is not in the answer's schema);
+and what names things that a server keeps (stored prompts, conversations, earlier responses) is null; legacy
+completions have a prompt of text, and no stream, which is not documented for them.
 Only 200 and 429 are documented there, so other statuses are not judged.
 """
 
@@ -12,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformance"
-LEAST_ANSWERED = 3
+_KEPT: Mapping[str, Any] = {
+    **{name: {"type": "null"} for name in ("prompt", "conversation", "previous_response_id")},
+    "background": {"enum": [False, None]},
+}
+NARROWED: Mapping[str, Mapping[str, Any]] = {
+    "conversation": _KEPT,  # in a schema with this property, of the Responses API
+    "previous_response_id": _KEPT,
+    "best_of": {"prompt": {"type": "string"}, "stream": {"enum": [False, None]}},  # of legacy completions
+}
+"""What hardly a request would be without, and is refused."""
+LEAST_ANSWERED = 20
 """Requests that must have been answered with 200: otherwise nothing was tried but the front door."""
 
 
@@ -28,8 +40,12 @@ def _name_models(part: Any, model: str) -> None:
         properties = part.get("properties")
         if isinstance(properties, dict) and "model" in properties and "object" not in properties:
             properties["model"] = {"type": "string", "enum": [model]}
+            part["required"] = sorted({"model", *part.get("required", ())})
             if "encoding_format" in properties:
                 properties["encoding_format"] = {"type": "string", "enum": ["float"]}
+        for mark, narrow in NARROWED.items():
+            if isinstance(properties, dict) and mark in properties:
+                properties.update({name: narrow[name] for name in narrow.keys() & properties.keys()})
         part = list(part.values())
     if isinstance(part, list):
         for inner in part:

@@ -29,8 +29,8 @@ SECONDS = 400
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What a runner reported. failures: name > the beginning of its message. server_errors, answered: answers with 5xx and with 200, where they are
-    counted."""
+    """What a runner reported. failures: name > the beginning of its message. server_errors,
+    answered: answers with 5xx and with 200, where they are counted."""
 
     passed: int
     total: int

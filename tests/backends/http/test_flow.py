@@ -12,7 +12,7 @@ from backends.http.connection import HIGH
 from backends.http.local import LocalClient
 from tests.backends.http.local import Loop, settled
 from tests.backends.http.playing import LONG, ask, echo
-from tests.backends.upstream import Asked, Upstream, upstream
+from tests.backends.upstream import Asked, Upstream
 from wire.errors import TimedOut
 
 MIB = 2**20
@@ -255,18 +255,3 @@ def test_many_streams_at_once(loop: Loop) -> None:
             assert task.result() == b"".join(b"%d-%d;" % (n, i) for i in range(20))
 
     loop(handler, test, limit=50)
-
-
-def test_a_half_closed_client_is_not_what_a_server_sees(loop: Loop) -> None:
-    """While it waits for an answer the client keeps its own side open: a server that watches for that does not stop."""
-
-    async def handler(asked: Asked) -> None:
-        await asyncio.sleep(0.05)  # the server of the tests stops this as soon as the client's side is closed
-        await asked.answer(b"ok")
-
-    async def test(client: LocalClient, server: Upstream) -> None:
-        assert await ask(client, server.url) == b"ok"
-        async with upstream(handler) as other:
-            assert await ask(client, other.url) == b"ok"
-
-    loop(handler, test)

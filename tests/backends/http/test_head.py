@@ -33,7 +33,7 @@ def test_what_the_caller_may_overrule() -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"content-length": "5"}, {"Content-Length": "5"}, {"transfer-encoding": "chunked"}, {"connection": "close"}, {"expect": "100-continue"},
+        {"content-length": "5"}, {"Content-Length": "5"}, {"transfer-encoding": "chunked"}, {"connection": "close"}, {"expect": "x"},
         {"upgrade": "h2c"}, {"te": "trailers"}, {"": "x"}, {"a b": "x"}, {"a:": "x"}, {"ä": "x"}, {"a\r\nb": "x"}, {"x": "a\r\nb: c"},
         {"x": "a\nb"}, {"x": "a\rb"}, {"x": "a\0b"}, {"x": "a\ud800"},
     ],
@@ -55,7 +55,8 @@ def test_no_header_becomes_two(headers: dict[str, str]) -> None:
     assert head.count(b"\r\n\r\n") == 1
     names = {name.lower() for name in headers} | {"host", "user-agent", "accept-encoding"}
     lines = head[:-4].split(b"\r\n")
-    assert [line.partition(b":")[0].decode() for line in lines[1:-1]] and len(lines) == len(names) + 2
+    assert {line.partition(b":")[0].decode() for line in lines[1:-1]} == names
+    assert len(lines) == len(names) + 2
     assert head.count(b"\n") == head.count(b"\r") == len(lines) + 1
 
 
@@ -90,8 +91,8 @@ def test_an_answer_head() -> None:
     """Lower-case names; repeated ones joined; what is for one hop only, and what `connection` names, stays here."""
     head = answer_head(
         [
-            (b"Content-Type", b"application/json"), (b"X-A", b"1 "), (b"x-a", b"2"), (b"Connection", b"keep-alive, X-Hop"), (b"X-Hop", b"1"),
-            (b"Keep-Alive", b"timeout=5"), (b"Content-Length", b"5"), (b"Set-Cookie", b"a=b"), (b"x-latin", b"\xe4"),
+            (b"Content-Type", b"application/json"), (b"X-A", b"1 "), (b"x-a", b"2"), (b"Connection", b"keep-alive, X-Hop"),
+            (b"X-Hop", b"1"), (b"Keep-Alive", b"timeout=5"), (b"Content-Length", b"5"), (b"Set-Cookie", b"a=b"), (b"x-latin", b"\xe4"),
         ]
     )  # fmt: skip
     assert head.headers == {"content-type": "application/json", "x-a": "1, 2", "x-latin": "ä"}

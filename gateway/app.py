@@ -20,7 +20,7 @@ from pathlib import Path
 from msgspec import structs
 
 from backends.http.base import Http
-from backends.http.client import AiohttpClient
+from backends.http.both import HttpClient
 from embed.errors import EmbedError
 from embed.minilm import MiniLM
 from embed.static import StaticTable
@@ -51,7 +51,7 @@ class Resources:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._http = AiohttpClient()
+        self._http = HttpClient()
         self._tables: dict[Path, StaticTable] = {}
         self._minilm: dict[Path, MiniLM] = {}
 

@@ -182,7 +182,8 @@ class Connection(asyncio.Protocol):
             self._wake()
 
     def eof_received(self) -> bool:
-        """The server has said all it will: what is not whole now never will be. False: the transport closes itself."""
+        """The server has said all it will: what is not whole now never will be. At once: left to itself the transport would first
+        wait until the rest of the request is sent, which may be never."""
         self._lose("" if self.status else "the server closed the connection")
         return False
 

@@ -23,7 +23,6 @@ from backends.http.pool import CLOSED, Pool
 from backends.http.rules import origin_of, too_late
 from wire.errors import Broken
 
-
 _TURNS = 100
 """Turns of the loop that `close` waits for the sockets to be closed; they need two or three."""
 

@@ -1,5 +1,7 @@
 """The connections to one upstream: so many at once, the one used last first (its buffers are warm, the others may age), and a queue.
 
+A connection that dies between the pool and its next request is found out by `Connection.ask`, like any other that went stale.
+
 A *lease* is the right to have one connection. `leased` + idle connections <= `limit`. Who has no lease waits its turn, first come first
 served, and is handed a connection that comes back or, when that one is gone, the right to open another.
 """
@@ -68,7 +70,7 @@ class Pool:
                 house.patience.add(patience)
                 try:
                     conn = None if fresh else await self._lease()
-                    if conn is None or conn.ended:
+                    if conn is None:
                         conn = await self._connect()
                 finally:
                     house.patience.discard(patience)
@@ -82,9 +84,6 @@ class Pool:
             raise self._unreachable(exc) from exc
         except UnicodeError as exc:  # a host name that no name server would take
             raise Broken(f"{self.origin}: the host name cannot be resolved") from exc
-        if house.closed:
-            self.discard(conn)
-            raise Broken(CLOSED)
         return conn
 
     def give_back(self, conn: Connection) -> None:
@@ -114,7 +113,7 @@ class Pool:
 
     def made(self, conn: Connection) -> None:
         self._house.connections.add(conn)
-        if self._house.closed:
+        if self._house.closed:  # closed in this very turn, when it was too late to stop connecting
             conn.abort()
 
     def ended(self, conn: Connection) -> None:

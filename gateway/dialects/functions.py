@@ -8,14 +8,15 @@ from wire.types import Json
 
 
 def is_old(body: Json) -> bool:
+    """Does `body` speak of functions only? Beside tools they are ignored, as OpenAI does."""
+    if body.get("tools") is not None:
+        return False
     return body.get("functions") is not None or body.get("function_call") is not None
 
 
 def modern(body: Json) -> Json:
     """`body` with tools instead. A history in the old form becomes tool calls with ids of their own. Raises BadRequest."""
     told = {key: value for key, value in body.items() if key not in ("functions", "function_call")}
-    if body.get("tools") is not None:
-        raise fields.reject("functions", "give 'tools' or the older 'functions', not both")
     functions = fields.items(body.get("functions") or [], "functions")
     told["tools"] = [
         {"type": "function", "function": fields.table(f, f"functions[{i}]")} for i, f in enumerate(functions)

@@ -35,7 +35,7 @@ def running(folder: Path, name: str = "tiny") -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environ = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    command = [
+    command: list[str | Path] = [
         BIN / "vllm",
         "serve",
         model,

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from backends.http.base import Timeouts
-from backends.http.connection import HIGH
+from backends.http.connection import HIGH, Connection
 from backends.http.local import LocalClient
 from tests.backends.http.local import Loop, settled
 from tests.backends.http.playing import LONG, ask, echo
 from tests.backends.upstream import Asked, Upstream
-from wire.errors import TimedOut
+from wire.errors import Broken, TimedOut
 
 MIB = 2**20
 
@@ -170,24 +170,72 @@ def test_an_answer_before_the_whole_body_was_sent(loop: Loop, stays: bool) -> No
     loop(echo, outer)
 
 
-def test_the_loop_breathes(loop: Loop) -> None:
-    """While a large body is on its way others get their turn: it goes out in slices, one a turn of the loop."""
-    turns = 0
+class _Greedy(asyncio.Transport):
+    """Takes whatever it is given, at once."""
 
-    async def test(client: LocalClient, server: Upstream) -> None:
-        async def count() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[int] = []
 
+    def write(self, data: Any) -> None:
+        self.taken.append(len(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.taken.append(-1)
+
+
+class _Nobody:
+    def made(self, conn: Connection) -> None: ...
+    def ended(self, conn: Connection) -> None: ...
+    def lost(self, conn: Connection) -> None: ...
+
+
+def test_the_loop_breathes() -> None:
+    """However fast the socket is, a large body goes out one slice a turn of the loop: others get their turn in between."""
+
+    async def main() -> None:
+        conn = Connection(asyncio.get_running_loop(), 1000, _Nobody())
+        transport = _Greedy()
+        conn.connection_made(transport)
+        conn.ask(b"head", b"x" * 600_000)
+        assert transport.taken == [4, 262_144]
+        await asyncio.sleep(0)
+        assert transport.taken == [4, 262_144, 262_144]
+        await asyncio.sleep(0)
+        assert sum(transport.taken) == 600_004
+        await asyncio.sleep(0)
+        assert len(transport.taken) == 4
+        conn.ask(b"head", b"x" * 65_536)
+        assert transport.taken[4:] == [65_540]
+
+    asyncio.run(main())
+
+
+def test_a_server_that_hangs_up_on_a_body(loop: Loop) -> None:
+    """A server that reads nothing more and says nothing more is Broken at once, not when the body would have been sent."""
+
+    async def test(client: LocalClient, slow: _Slow) -> None:
         async with asyncio.TaskGroup() as group:
-            counting = group.create_task(count())
-            await ask(client, server.url, body=b"x" * (16 * MIB))
-            counting.cancel()
-        assert turns > 16 * MIB // (4 * 65536)
+            task = group.create_task(_broken(client, slow.url))
+            with await slow.accept() as sock:
+                await asyncio.sleep(0.1)
+                sock.shutdown(socket.SHUT_WR)
+                async with asyncio.timeout(2):
+                    await asyncio.wait([task])
+                await settled(client, 0)
 
-    loop(echo, test)
+    async def outer(client: LocalClient, _: Upstream) -> None:
+        await _slow(test, client)
+
+    loop(echo, outer)
+
+
+async def _broken(client: LocalClient, url: str) -> None:
+    with pytest.raises(Broken):
+        await ask(client, url, Timeouts(first_byte=10), body=b"x" * (32 * MIB))
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 262144, 262145, 700_001])
@@ -218,6 +266,25 @@ def test_idle_counts_from_the_wait(loop: Loop) -> None:
                 got.append(block)
                 await asyncio.sleep(0.2)
         assert b"".join(got) == b"onetwo"
+
+    loop(handler, test)
+
+
+def test_a_limit_that_is_longer_than_the_one_before(loop: Loop) -> None:
+    """The limit of a later wait holds also where the timer of an earlier, shorter one still runs, and the other way round."""
+
+    async def handler(asked: Asked) -> None:
+        await asyncio.sleep(0.05)
+        await asked.stream(b"one", end=False)
+        await asyncio.sleep(60)
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        for limits in (Timeouts(first_byte=0.1, idle=0.25), Timeouts(first_byte=5, idle=0.1)):
+            begun = client.loop.time()
+            with pytest.raises(TimedOut) as caught:
+                await ask(client, server.url, limits)
+            assert caught.value.phase == "idle"
+            assert client.loop.time() - begun >= 0.04 + limits.idle
 
     loop(handler, test)
 

@@ -7,6 +7,7 @@ import os
 import socket
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -15,6 +16,7 @@ from backends.http.local import LocalClient
 from backends.http.pool import Pool
 from tests.backends.http.local import Loop, settled
 from tests.backends.http.playing import LONG, ask, echo
+from tests.backends.http.wire import WiredClient
 from tests.backends.upstream import Asked, Upstream, hang
 from wire.errors import BackendError, Broken, Overloaded, TimedOut
 
@@ -83,6 +85,24 @@ def test_the_queue_is_bounded(loop: Loop) -> None:
     loop(hang, test, limit=1, waiting=2)
 
 
+def test_who_leaves_the_queue_makes_room(loop: Loop) -> None:
+    """A place in the queue that was given up is free again."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(client, server.url))]
+            await server.wait_asked(1)
+            for _ in range(3):
+                tasks.append(group.create_task(ask(client, server.url)))
+                await asyncio.sleep(0.01)
+                assert not tasks[-1].done()
+                tasks[-1].cancel()
+                await asyncio.sleep(0.01)
+            tasks[0].cancel()
+
+    loop(hang, test, limit=1, waiting=1)
+
+
 def test_one_slow_host_does_not_hold_up_another(loop: Loop) -> None:
     """The limit is per upstream."""
 
@@ -119,6 +139,49 @@ def test_cancelled_at_every_turn_of_the_loop(loop: Loop, turns: int) -> None:
         await server.wait_left(server.connections - len(client.connections))
 
     loop(echo, test, limit=2)
+
+
+@pytest.mark.parametrize("turns", range(14))
+def test_closed_at_every_turn_of_the_loop(loop: Loop, turns: int) -> None:
+    """Closed after any number of turns, a client has no connection left, and whoever asked has an answer or Broken."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(_ask_or_broken(client, server.url))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await client.close()
+            assert not client.connections
+        assert not client.connections
+        await asyncio.sleep(0.005)
+        await server.wait_left(server.connections)
+
+    loop(echo, test, limit=2)
+
+
+def test_closed_in_the_turn_in_which_a_connection_is_made() -> None:
+    """A connection that comes up when the client was just closed is closed with it, and whoever wanted it is told."""
+
+    async def main() -> None:
+        client = WiredClient([], "open")
+        client.lingers = False
+        await client.open()
+        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+            group.create_task(_ask_or_broken(client, "http://here"))
+            await asyncio.sleep(0)
+            await client.close()
+        await asyncio.sleep(0)
+        assert [wire.lost for wire in client.wires] == [True]
+        assert not client.connections
+        assert not client.pools
+
+    asyncio.run(main())
+
+
+async def _ask_or_broken(client: LocalClient, url: str) -> None:
+    with suppress(Broken):
+        assert await ask(client, url) == b"{}"
 
 
 def test_cancelled_while_a_connection_is_handed_over(loop: Loop) -> None:
@@ -253,6 +316,20 @@ def test_left_with_the_whole_answer_there(loop: Loop) -> None:
     loop(echo, test)
 
 
+def test_left_unread_for_the_next_in_line(loop: Loop) -> None:
+    """Who leaves an answer unread leaves nothing of it to the one who gets the connection next."""
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with asyncio.TaskGroup() as group:
+            async with client.post(server.url, b"mine", {}, LONG):
+                task = group.create_task(ask(client, server.url, body=b"yours"))
+                await asyncio.sleep(0.02)
+            assert await task == b"yours"
+        assert server.connections == 1
+
+    loop(echo, test, limit=1)
+
+
 def test_read_on_after_leaving(loop: Loop) -> None:
     """Blocks that are asked for after the context was left are an error, not an end."""
 
@@ -304,7 +381,7 @@ def test_closing_ends_everything_at_once(loop: Loop, phase: str) -> None:
                 caught.append(exc)
 
         with _full() as elsewhere:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.timeout(2), asyncio.TaskGroup() as group:
                 group.create_task(asking(elsewhere if phase == "connecting" else server.url))
                 if phase == "queued":
                     group.create_task(asking(server.url))

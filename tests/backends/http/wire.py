@@ -82,6 +82,8 @@ class WiredClient(LocalClient):
         super().__init__(**options)
         self.script: tuple[Iterable[bytes], End] = (pieces, end)
         self.wires: list[Wire] = []
+        self.lingers = True
+        """Whether connecting takes another turn after the connection is there, as it does on the real loops."""
 
     def behave(self) -> None:
         """No more surprises: what was not sent by now never is."""
@@ -104,9 +106,10 @@ class _WiredPool(Pool):
         wire = Wire(conn, *client.script)
         client.script = ([RIGHT], "open")
         client.wires.append(wire)
-        try:
-            await asyncio.sleep(0)
-        except BaseException:
-            wire.abort()
-            raise
+        if client.lingers:
+            try:
+                await asyncio.sleep(0)
+            except BaseException:
+                wire.abort()
+                raise
         return wire, conn

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+LEVEL = 0.80
+"""Confidence of the bound. Why not 0.95: see models/clinc150/README.md."""
 SMALLEST_COVERAGE = 0.30
 """The curve begins where so much of the traffic is accepted: further up, one wrong label in the data decides everything."""
 
@@ -55,40 +57,37 @@ def curve(
     wrong: Array,
     weight: Array,
     inside: npt.NDArray[np.bool_],
-    distinct: int | None = None,
     points: int = 200,
 ) -> list[dict[str, Any]]:
     """The risk-coverage curve, ascending thresholds.
 
     probability, wrong (1.0 or 0.0; accepting a text out of scope is wrong), weight: (n,); inside: in scope.
-    distinct: how many texts these are, where some were scored more than once; n by default.
-    coverage: share of the texts in scope that reach the threshold. error: share of wrong answers among all accepted, with
-    conformal risk control's correction (one more item, and that one wrong; arXiv 2208.02814). error_bound_95: one-sided 95 %
-    Clopper-Pearson bound at the effective number of accepted texts, for who wants to know how far off `error` may be.
+    coverage: share of the texts in scope that reach the threshold. error: share of wrong answers among all accepted, as
+    seen. error_upper: its one-sided Clopper-Pearson bound of confidence LEVEL, at the effective number of accepted texts
+    ((sum w)^2 / sum w^2). A promised risk is held against error_upper. It holds for one threshold chosen beforehand, not for
+    the whole curve at once.
     """
     found = []
-    distinct = distinct or len(weight)
-    one = float(weight.sum()) / (distinct + 1)
     for threshold in np.unique(np.quantile(probability, np.linspace(0, 1, points), method="lower")):
         taken = probability >= threshold
         accepted = float(weight[taken].sum())
         if accepted < SMALLEST_COVERAGE * float(weight.sum()):
             continue
         bad = float(weight[taken] @ wrong[taken])
-        effective = accepted**2 / float((weight[taken] ** 2).sum()) * distinct / len(weight)
+        effective = accepted**2 / float((weight[taken] ** 2).sum())
         found.append(
             {
                 "threshold": float(np.floor(threshold * 1e6) / 1e6),
                 "coverage": round(float(weight[taken & inside].sum() / weight[inside].sum()), 5),
                 "outside_accepted": round(float(weight[taken & ~inside].sum() / weight[~inside].sum()), 5),
-                "error": round((bad + one) / accepted, 6),
-                "error_bound_95": round(upper_bound(bad / accepted * effective, effective), 6),
+                "error": round(bad / accepted, 6),
+                "error_upper": round(upper_bound(bad / accepted * effective, effective), 6),
             }
         )
     return found
 
 
-def upper_bound(bad: float, n: float, level: float = 0.95) -> float:
+def upper_bound(bad: float, n: float, level: float = LEVEL) -> float:
     """One-sided Clopper-Pearson bound on a share, given `bad` of `n` (rounded to whole numbers, against us)."""
     k, whole = int(np.ceil(bad - 1e-9)), int(n)
     if k >= whole:
@@ -97,7 +96,7 @@ def upper_bound(bad: float, n: float, level: float = 0.95) -> float:
     i = np.arange(k + 1)
     ways = logs[whole] - logs[i] - logs[whole - i]
     low, high = k / whole, 1.0
-    for _ in range(50):  # the share at which no more than `bad` of `n` would be seen only once in 20 times
+    for _ in range(50):  # the share at which no more than `bad` of `n` would be seen with 1 - level
         p = (low + high) / 2
         seen = float(np.exp(ways + i * np.log(p) + (whole - i) * np.log1p(-p)).sum()) if p < 1 else 0.0
         low, high = (p, high) if seen > 1 - level else (low, p)
@@ -108,7 +107,7 @@ def threshold(found: list[dict[str, Any]], risk: float) -> float | None:
     """The smallest threshold from which on every point keeps `risk`; None when none does. As gateway.confidence reads it."""
     best = None
     for point in reversed(found):
-        if point["error"] > risk:
+        if point["error_upper"] > risk:
             break
         best = float(point["threshold"])
     return best

@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 class Recipe(Struct, frozen=True):
     """How a head is trained. Chosen on CLINC150's val and oos (train, val) only."""
 
-    hidden: int = 512
+    hidden: int = 256
     members: int = 3
     epochs: int = 25
     rate: float = 2e-3
@@ -32,12 +32,14 @@ class Recipe(Struct, frozen=True):
     batch: int = 256
 
 
-def committee(x: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: int) -> dict[str, Array]:
+def committee(
+    x: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: int, scale_by: Array
+) -> dict[str, Array]:
     """Train on features x (n, in) and label indices y (n,). Returns embed.head's arrays, but for the knots.
 
-    rare: index of the label that gets `recipe.weight` and no centroid.
+    rare: index of the label that gets `recipe.weight` and no centroid. scale_by: features (m, in) that give mean and spread.
     """
-    mean, spread = x.mean(axis=0), x.std(axis=0)
+    mean, spread = scale_by.mean(axis=0), scale_by.std(axis=0)
     spread = np.maximum(spread, 0.05 * np.median(spread))  # a feature that hardly varies must not blow up a weight
     z = ((x - mean) / spread).astype(np.float32)
     nets = [_member(z, y, labels, rare, recipe, seed * 100 + i) for i in range(recipe.members)]
@@ -54,6 +56,16 @@ def committee(x: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: 
         "centroids": centroids.astype(np.float16),
         "pull": np.array([recipe.pull], np.float32),
     }
+
+
+def joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    """One head of several committees that share mean and centroids (the rare label has none, the others' texts are the same)."""
+    whole = dict(parts[0])
+    whole["w1"] = np.concatenate([part["w1"] for part in parts], axis=1)
+    whole["b1"] = np.concatenate([part["b1"] for part in parts])
+    whole["w2"] = np.concatenate([part["w2"] for part in parts])
+    whole["b2"] = np.concatenate([part["b2"] for part in parts])
+    return whole
 
 
 def _member(z: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: int) -> tuple[Array, Array, Array, Array]:

@@ -22,7 +22,7 @@ from backends._secret import Secret
 from backends.base import BackendConfig, BackendResources
 from backends.http.base import Answer, Timeouts
 from wire import failures
-from wire.errors import BackendError, Broken, TimedOut, Unavailable, Unsupported
+from wire.errors import BackendError, Broken, TimedOut, Unavailable
 from wire.openai import Reader, response_format, says
 from wire.types import Call, Chunk
 
@@ -116,8 +116,6 @@ class OpenAI:
 
     def body(self, call: Call) -> dict[str, Any]:
         """The request as this upstream wants it. The caller's body is not changed. Raises BackendError."""
-        if call.dialect == "responses":
-            _refuse_hosted(self.name, call.body)
         body = {**call.body, "model": self.config.model or call.model or call.body.get("model")}
         body = _streaming(body, call.live)
         if call.logprobs:
@@ -180,14 +178,6 @@ class OpenAI:
 
     def _silence(self, call: Call, heard: int) -> float:
         return self.config.idle if heard else self._timeouts(call).first_byte
-
-
-def _refuse_hosted(backend: str, body: Mapping[str, Any]) -> None:
-    """The Responses API has tools that its own server runs (web_search, mcp ...); chat has none of them. Raises Unsupported."""
-    for tool in body.get("tools") or ():
-        kind = tool.get("type", "function")
-        if kind not in ("function", "custom"):
-            raise Unsupported(f"{backend}: no tool of type '{kind}'", param="tools")
 
 
 def _with_logprobs(body: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ on the machine are not in it.
 
 - `CLIENT.us_per_request`: 64 at once. `CLIENT.c1_added_*_us`: one at a time, less a bare socket of the same round.
 - `CLIENT.paced_us_per_chunk`, `CLIENT.burst_us_per_chunk`: 16 streams at once, 10 ms between two events or none.
-- `CLIENT.proxy_us_per_request`: CPU of a gateway process that does nothing but read, ask and answer (pure ASGI, uvicorn, uvloop), 64 at once.
+- `CLIENT.proxy_us_per_request`: CPU of a process that does nothing but read, ask and answer (pure ASGI, uvicorn, uvloop), 64 at once.
 - `ratio.*`: aiohttp's divided by the local client's.
 """
 
@@ -23,7 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from backends.http.base import Http, Timeouts
 from benchmarks import report
@@ -69,8 +69,7 @@ class Server(asyncio.Protocol):
         self._heard = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write")
-        self._transport: Any = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._heard += data

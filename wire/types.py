@@ -109,6 +109,9 @@ class Asked(Struct, frozen=True):
     native: Json | None = None
     """The body in the words of `dialect`, where those are not the canonical ones: for a rung that speaks them too. What only they can
     say stands nowhere else, so no other rung can get it."""
+    dropped: tuple[str, ...] = ()
+    """What the caller asked for and no rung can do, so that `body` is without it, e.g. `tools.web_search`. Words of this program only:
+    the caller reads them in `x-weir-dropped`."""
 
 
 class Price(Struct, frozen=True):

@@ -5,6 +5,14 @@
              connection.py  asyncio.Protocol + httptools: framing, one timer, back-pressure
              head.py        heads, pure            inflate.py   bodies that were compressed unasked
 
+Why a client of our own (`python -m benchmarks.clients`: medians of 5 interleaved rounds, uvloop, 2 vCPU, Nov 2026, aiohttp 3.14.5):
+
+    CPU per request, client alone / in a bare proxy     15 / 44 us      aiohttp 86 / 117 us
+    added latency, one connection, p50 / p99            15 / 23 us      aiohttp 95 / 114 us
+    CPU per streamed chunk, 10 ms apart / in a burst    7.7 / 0.5 us    aiohttp 23 / 3.0 us
+
+Head and body are one write, an answer that came whole is one wake-up, the timer is not set per request, nothing is locked.
+
 What it does not do: TLS, HTTP/2, redirects, proxies, cookies, methods other than POST.
 
 One retry, as in `client.py`: a kept connection that the server closes when it is used again, before a byte of the answer came, is replaced
@@ -183,15 +191,7 @@ class _Exchange:
         return self
 
     async def __anext__(self) -> bytes:
-        inflate = self._inflate
-        if inflate is None:
-            block = await self._block()
-        else:
-            while not (block := inflate.take()):
-                if not (raw := await self._block()):
-                    inflate.finish()
-                    break
-                inflate.feed(raw)
+        block = await (self._block() if self._inflate is None else self._decoded())
         if not block:
             raise StopAsyncIteration
         return block
@@ -199,12 +199,27 @@ class _Exchange:
     async def read(self, limit: int = 64 * 2**20) -> bytes:
         blocks: list[bytes] = []
         length = 0
-        async for block in self:
+        whole = False
+        while not whole:
+            # Most answers are whole before anybody reads them: one block, and no question whether there is another.
+            block = await (self._block() if self._inflate is None else self._decoded())
+            whole = not block or (self._ended and self._inflate is None)
             blocks.append(block)
             length += len(block)
             if length > limit:
                 raise Broken(f"{self._origin}: the answer is longer than {limit} bytes")
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    async def _decoded(self) -> bytes:
+        """The next block of a body that was compressed; b"" at the end."""
+        inflate = self._inflate
+        assert inflate is not None
+        while not (block := inflate.take()):
+            if not (raw := await self._block()):
+                inflate.finish()
+                break
+            inflate.feed(raw)
+        return block
 
     async def _block(self) -> bytes:
         """What has come since the last one, as it came; b"" at the end."""

@@ -49,12 +49,18 @@ def understand(body: Any, headers: Mapping[str, str]) -> Wanted:
     encoding = fields.text(body, "encoding_format") or "float"
     if encoding not in ("float", "base64"):
         raise fields.reject("encoding_format", "'encoding_format' must be float or base64")
-    dimensions = fields.integer(body, "dimensions", 1, 2**31)
+    dimensions = fields.integer(_whole(body), "dimensions", 1, 2**31)
     fields.text(body, "user")
     texts, ids = _inputs(body.get("input"))
     extra = {key: value for key, value in body.items() if key not in KNOWN and value is not None}
     batch = Batch(texts, ids, model, dimensions, extra=extra, headers=headers)
     return Wanted(batch, "base64" if encoding == "base64" else "float")
+
+
+def _whole(body: Json) -> Json:
+    """1.0 is an integer too (JSON Schema, 6.1.1)."""
+    value = body.get("dimensions")
+    return {"dimensions": int(value)} if isinstance(value, float) and value.is_integer() else body
 
 
 def _inputs(given: Any) -> tuple[Sequence[str], Sequence[Sequence[int]]]:

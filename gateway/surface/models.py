@@ -300,6 +300,7 @@ def _told(story: Story) -> dict[str, str]:
         "x-weir-attempts": str(len(story.attempts)),
         "x-weir-reason": why or story.decision.reason,
         "x-weir-mode": story.mode,
+        "x-weir-dropped": "" if story.verbatim else ", ".join(story.asked.dropped),
     }
     if attempt is not None:
         headers["x-weir-rung"] = attempt.rung.name

@@ -1,6 +1,7 @@
 """OpenAI responses, in both directions. Sources: the OpenAI API specification 2.3.0, openai-python 3.52 and its stream accumulator.
 
     items.py    input items > chat messages
+    tools.py    tools and the choice among them > chat's
     request.py  a body > Asked
     output.py   chunks > output items, and the events that tell of them
     answer.py   the response object, whole and as a stream

@@ -15,7 +15,7 @@ from gateway.dialects.responses.output import Output
 from gateway.fold import Fold
 from wire.errors import WeirError
 from wire.openai import tokens
-from wire.types import Asked, Chunk, Json
+from wire.types import EMPTY, Asked, Chunk, Json
 
 CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """finish_reason > reason of an incomplete response."""
@@ -33,7 +33,7 @@ RENAMED = (
 
 def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
     """A response."""
-    output = Output(stamp.id, _nobody, logprobs=asked.wants.logprobs)
+    output = Output(stamp.id, _nobody, logprobs=asked.wants.logprobs, names=asked.echo.get("names", EMPTY))
     for index, message, finish, logprobs in answer.messages():
         if index == 0:
             calls = [{**call, "index": at} for at, call in enumerate(message.get("tool_calls") or ())]
@@ -62,7 +62,7 @@ class Writer:
     def __init__(self, asked: Asked, stamp: Stamp) -> None:
         self._asked = asked
         self._stamp = stamp
-        self._output = Output(stamp.id, self._tell, logprobs=asked.wants.logprobs)
+        self._output = Output(stamp.id, self._tell, logprobs=asked.wants.logprobs, names=asked.echo.get("names", EMPTY))
         self._usage: Json | None = None
         self._extra: dict[str, Any] = {}
         self._told: list[bytes] = []

@@ -13,16 +13,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.dialects import fields
+from gateway.dialects.responses.tools import Placed, Tools
 from wire.errors import BadRequest
 from wire.types import Json
 
 ROLES = ("user", "assistant", "system", "developer")
 RESULTS = ("function_call_output", "custom_tool_call_output")
-IGNORED = ("reasoning", "web_search_call", "file_search_call", "mcp_list_tools", "ghost_snapshot")
+BRING_TOOLS = ("additional_tools", "tool_search_output")
+"""Items that make tools known in the middle of a conversation: they join those of the request."""
+IGNORED = (
+    "reasoning", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_list_tools", "mcp_call",
+    "tool_search_call", "ghost_snapshot", *BRING_TOOLS,
+)  # fmt: skip
 """Reasoning, and items that only tell what a hosted tool did on the way to text that stands beside them."""
-
-Placed = tuple[str, Json]
-"""Where an item stands in the request, for errors about it, and the item."""
+NOT_HERE = (
+    "computer_call", "computer_call_output", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output",
+    "apply_patch_call", "apply_patch_call_output", "mcp_approval_request", "mcp_approval_response", "compaction", "compaction_trigger",
+    "configuration_update", "program", "program_output",
+)  # fmt: skip
+"""Items of openai-python 3.52 that no chat message can say and that an answer would be wrong without."""
 
 
 def is_reference(item: Json) -> bool:
@@ -31,9 +40,9 @@ def is_reference(item: Json) -> bool:
     return kind == "item_reference" or (kind is None and "role" not in item and isinstance(item.get("id"), str))
 
 
-def messages(items: Sequence[Placed], instructions: str | None) -> list[dict[str, Any]]:
+def messages(items: Sequence[Placed], instructions: str | None, tools: Tools) -> list[dict[str, Any]]:
     """Chat messages. Raises BadRequest naming the item."""
-    turns = _Turns(items)
+    turns = _Turns(items, tools)
     if instructions:
         turns.messages.append({"role": "system", "content": instructions})
     for place, item in items:
@@ -42,7 +51,8 @@ def messages(items: Sequence[Placed], instructions: str | None) -> list[dict[str
 
 
 class _Turns:
-    def __init__(self, items: Sequence[Placed]) -> None:
+    def __init__(self, items: Sequence[Placed], tools: Tools) -> None:
+        self._tools = tools
         self.messages: list[dict[str, Any]] = []
         self._turn: dict[str, Any] | None = None
         """The assistant's turn that is being put together."""
@@ -57,14 +67,16 @@ class _Turns:
             self._close()
         elif kind == "function_call":
             arguments = item.get("arguments")
-            function = {"name": _name(place, item), "arguments": arguments if isinstance(arguments, str) else "{}"}
+            function = {"name": self._name(place, item), "arguments": arguments if isinstance(arguments, str) else "{}"}
             self._call({"id": _call_id(place, item), "type": "function", "function": function})
         elif kind == "custom_tool_call":
             text = item.get("input")
-            custom = {"name": _name(place, item), "input": text if isinstance(text, str) else ""}
+            custom = {"name": self._name(place, item), "input": text if isinstance(text, str) else ""}
             self._call({"id": _call_id(place, item), "type": "custom", "custom": custom})
         elif kind == "message" or (kind is None and "role" in item):
             self._message(place, item)
+        elif kind in NOT_HERE:
+            raise _unsupported(f"{place}.type", f"items of type '{kind}' cannot be told to the models here")
         elif kind not in IGNORED:
             raise _unknown(place, kind)
 
@@ -88,6 +100,9 @@ class _Turns:
             self._close()
         turn = self._open()
         turn["content"] = content if turn["content"] is None else _joined(turn["content"], content)
+
+    def _name(self, place: str, item: Json) -> str:
+        return self._tools.called(item.get("namespace"), _text(place, item, "name"))
 
     def _call(self, call: dict[str, Any]) -> None:
         self._open().setdefault("tool_calls", []).append(call)
@@ -187,10 +202,6 @@ def _text(place: str, table: Json, key: str) -> str:
     if not isinstance(value, str):
         raise fields.reject(f"{place}.{key}", f"'{place}.{key}' must be a string, not {fields.kind(value)}")
     return value
-
-
-def _name(place: str, item: Json) -> str:
-    return _text(place, item, "name")
 
 
 def _call_id(place: str, item: Json) -> str:

@@ -10,10 +10,12 @@ Items are `completed`, but for the last one of an answer that the token limit or
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wire.types import Chunk, Json
+from wire.types import EMPTY, Chunk, Json
 
 Tell = Callable[[str, dict[str, Any]], None]
 """Takes an event's type and its fields, and reads them at once: what they hold goes on growing."""
+Names = Mapping[str, tuple[str, str]]
+"""The name that a model calls a tool of a namespace by > (namespace, name)."""
 
 PREFIXES = {
     "message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc", "function_call_output": "fco",
@@ -58,8 +60,9 @@ class _Call:
 class Output:
     """The items of one response, as they grow."""
 
-    def __init__(self, response: str, tell: Tell, *, logprobs: bool) -> None:
-        """response: the response's id without its prefix. logprobs: the caller asked for them."""
+    def __init__(self, response: str, tell: Tell, *, logprobs: bool, names: Names = EMPTY) -> None:
+        """response: the response's id without its prefix. logprobs: the caller asked for them. names: where tools come from."""
+        self._names = names
         self.items: list[Item] = []
         self.finish: str | None = None
         self._response = response
@@ -182,7 +185,9 @@ class Output:
             call.id = f"call_{self._response[-12:]}{len(self._call_ids):02x}"
         self._call_ids.add(call.id)
         kind, key = ("custom_tool_call", "input") if call.custom else ("function_call", "arguments")
-        call.item = self._begin(kind, {"type": kind, "call_id": call.id, "name": call.name, key: ""})
+        namespace, name = self._names.get(call.name, ("", call.name))
+        whose = {"namespace": namespace} if namespace else {}
+        call.item = self._begin(kind, {"type": kind, "call_id": call.id, **whose, "name": name, key: ""})
         if call.waiting:
             self._grow_call(call.item, call.waiting)
             call.waiting = ""

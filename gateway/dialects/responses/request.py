@@ -1,6 +1,5 @@
 """A Responses body > Asked: a chat body, and the echo that the response object wants back."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,9 @@ from msgspec.structs import replace
 
 from gateway.dialects import chat, fields
 from gateway.dialects.base import Caller
-from gateway.dialects.responses.items import Placed, is_reference, messages, placed
+from gateway.dialects.responses import tools
+from gateway.dialects.responses.items import BRING_TOOLS, is_reference, messages, placed
+from gateway.dialects.responses.tools import NAME, Placed, Tools
 from wire.errors import BadRequest
 from wire.types import EMPTY, Asked, Json, Wants
 
@@ -30,7 +31,6 @@ ECHOED = (
     "reasoning", "safety_identifier", "service_tier", "store", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p",
     "truncation", "user",
 )  # fmt: skip
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Needs(Struct, frozen=True):
@@ -79,10 +79,11 @@ def understand(body: Any, raw: bytes, caller: Caller, earlier: Earlier = NOTHING
     given = _input(body, earlier)
     before = [("previous_response_id", item) for item in earlier.items]
     told: dict[str, Any] = {key: value for key, value in body.items() if key not in TRANSLATED and value is not None}
-    told["messages"] = messages([*before, *given], fields.text(body, "instructions"))
+    known = _tools(body, [*before, *given])
+    told["messages"] = messages([*before, *given], fields.text(body, "instructions"), known)
     if not told["messages"]:
         raise fields.reject("input", "'input' is empty: at least one item is needed")
-    _tools(body, told)
+    _callable(body, known, told)
     _text(body, told)
     _rest(body, told)
     constraint = chat.constraint_of(told)
@@ -101,7 +102,13 @@ def understand(body: Any, raw: bytes, caller: Caller, earlier: Earlier = NOTHING
             **{key: value for key, value in body.items() if key != "previous_response_id"},
             "input": [*earlier.items, *(item for _, item in given)],
         },
-        echo={**{key: body.get(key) for key in ECHOED}, "input": [item for _, item in given], "before": earlier.items},
+        echo={
+            **{key: body.get(key) for key in ECHOED},
+            "input": [item for _, item in given],
+            "before": earlier.items,
+            "names": known.names,
+        },
+        dropped=tuple(f"tools.{kind}" for kind in known.dropped),
     )
 
 
@@ -158,85 +165,27 @@ def _input(body: Json, earlier: Earlier) -> list[Placed]:
 # --- into chat's words ------------------------------------------------------------------------------------------------------------
 
 
-def _tools(body: Json, told: dict[str, Any]) -> None:
-    given = fields.items(body["tools"], "tools") if body.get("tools") is not None else ()
-    tools = [_tool(place, tool) for place, tool in placed(given, "tools")]
-    choice = _choice(body.get("tool_choice"), tools)
-    if not tools:
+def _tools(body: Json, given: Sequence[Placed]) -> Tools:
+    """The request's tools, and those that items of its input brought along."""
+    own = fields.items(body["tools"], "tools") if body.get("tools") is not None else ()
+    brought = [
+        one
+        for place, item in given
+        if item.get("type") in BRING_TOOLS and item.get("tools") is not None
+        for one in placed(fields.items(item["tools"], f"{place}.tools"), f"{place}.tools")
+    ]
+    return tools.listed([*placed(own, "tools"), *brought])
+
+
+def _callable(body: Json, known: Tools, told: dict[str, Any]) -> None:
+    choice = tools.choice(body.get("tool_choice"), known)
+    if not known.tools:
         return  # nothing to choose from: servers differ in what they say to a choice without tools
-    told["tools"] = tools
+    told["tools"] = list(known.tools)
     if choice is not None:
         told["tool_choice"] = choice
     if body.get("parallel_tool_calls") is not None:
         told["parallel_tool_calls"] = body["parallel_tool_calls"]
-
-
-def _tool(place: str, tool: Json) -> dict[str, Any]:
-    """Flat > nested. A hosted tool stays as it is, for a rung that knows it; others refuse it."""
-    kind = tool.get("type", "function")
-    if not isinstance(kind, str):
-        raise fields.reject(f"{place}.type", f"'{place}.type' must be a string, not {fields.kind(kind)}")
-    if kind not in ("function", "custom"):
-        return dict(tool)
-    inner = tool.get(kind)
-    flat = inner if isinstance(inner, Mapping) else tool  # some clients nest, as in chat
-    if not isinstance(flat.get("name"), str) or not flat["name"]:
-        raise fields.reject(f"{place}.name", f"'{place}.name' must be a non-empty string")
-    if kind == "custom":
-        return {"type": kind, "custom": _kept(flat, "name", "description", "format")}
-    if flat.get("parameters") is not None:
-        fields.table(flat["parameters"], f"{place}.parameters")
-    fields.flag(flat, "strict", inside=place)
-    return {"type": kind, "function": _kept(flat, "name", "description", "parameters", "strict")}
-
-
-def _kept(table: Json, *names: str) -> dict[str, Any]:
-    return {key: table[key] for key in names if table.get(key) is not None}
-
-
-def _choice(choice: Any, tools: Sequence[Json]) -> Any:
-    if choice is None or choice in ("none", "auto"):
-        return choice
-    if choice == "required":
-        if not tools:
-            raise fields.reject("tool_choice", "'tool_choice' is required, but there are no 'tools'")
-        return choice
-    if not isinstance(choice, Mapping):
-        raise fields.reject("tool_choice", "'tool_choice' must be none, auto, required or an object naming a tool")
-    kind = choice.get("type")
-    if kind == "allowed_tools":
-        named = fields.items(choice.get("tools"), "tool_choice.tools")
-        allowed = [
-            _named(f"tool_choice.tools[{at}]", fields.table(tool, "tool_choice.tools")) for at, tool in enumerate(named)
-        ]
-        mode = choice.get("mode", "auto")
-        if mode not in ("auto", "required"):
-            raise fields.reject("tool_choice.mode", "'tool_choice.mode' must be auto or required")
-        return {"type": kind, "allowed_tools": {"mode": mode, "tools": allowed}}
-    named_tool = _named("tool_choice", choice)
-    if kind in ("function", "custom") and not any(_same(named_tool, tool) for tool in tools):
-        label = named_tool[kind]["name"]
-        raise fields.reject("tool_choice", f"Tool choice '{label}' not found in 'tools' parameter.")
-    return named_tool
-
-
-def _named(place: str, choice: Json) -> dict[str, Any]:
-    """`{type, name}` > `{type, TYPE: {name}}`. A hosted tool has no name: it stays as it is."""
-    kind = choice.get("type")
-    if not isinstance(kind, str):
-        raise fields.reject(f"{place}.type", f"'{place}.type' must be a string, not {fields.kind(kind)}")
-    if kind not in ("function", "custom"):
-        return dict(choice)
-    inner = choice.get(kind)
-    flat = inner if isinstance(inner, Mapping) else choice
-    if not isinstance(flat.get("name"), str):
-        raise fields.reject(f"{place}.name", f"'{place}.name' must be a string")
-    return {"type": kind, kind: {"name": flat["name"]}}
-
-
-def _same(choice: Json, tool: Json) -> bool:
-    kind = choice["type"]
-    return bool(tool.get("type") == kind and tool[kind]["name"] == choice[kind]["name"])
 
 
 def _text(body: Json, told: dict[str, Any]) -> None:
@@ -261,7 +210,7 @@ def _text(body: Json, told: dict[str, Any]) -> None:
         raise fields.reject("text.format.name", "a schema needs a 'name' of 1 to 64 letters, digits, - or _")
     fields.table(flat.get("schema"), schema_param)
     fields.flag(flat, "strict", inside="text.format")
-    told["response_format"] = {"type": kind, "json_schema": _kept(flat, "name", "description", "schema", "strict")}
+    told["response_format"] = {"type": kind, "json_schema": tools.kept(flat, "name", "description", "schema", "strict")}
 
 
 def _rest(body: Json, told: dict[str, Any]) -> None:

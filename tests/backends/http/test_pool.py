@@ -1,34 +1,15 @@
 """Connections are counted: so many at once, the rest in a bounded queue, none left behind, whoever leaves and whenever."""
 
 import asyncio
-import errno
-import gc
-import os
-import socket
-import warnings
-from collections.abc import Callable
-from contextlib import suppress
 
 import pytest
 
 from backends.http.base import Timeouts
 from backends.http.local import LocalClient
-from backends.http.pool import Pool
-from tests.backends.http.local import Loop, settled
+from tests.backends.http.local import Loop, one_block, settled, the
 from tests.backends.http.playing import LONG, ask, echo
-from tests.backends.http.wire import WiredClient
 from tests.backends.upstream import Asked, Upstream, hang
-from wire.errors import BackendError, Broken, Overloaded, TimedOut
-
-
-def the(client: LocalClient) -> Pool:
-    (pool,) = client.pools.values()
-    return pool
-
-
-async def _one_block(asked: Asked) -> None:
-    await asked.stream(b"one", end=False)
-    await asyncio.sleep(60)
+from wire.errors import Broken, Overloaded, TimedOut
 
 
 def test_the_last_used_is_used_next(loop: Loop) -> None:
@@ -141,49 +122,6 @@ def test_cancelled_at_every_turn_of_the_loop(loop: Loop, turns: int) -> None:
     loop(echo, test, limit=2)
 
 
-@pytest.mark.parametrize("turns", range(14))
-def test_closed_at_every_turn_of_the_loop(loop: Loop, turns: int) -> None:
-    """Closed after any number of turns, a client has no connection left, and whoever asked has an answer or Broken."""
-
-    async def test(client: LocalClient, server: Upstream) -> None:
-        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
-            for _ in range(4):
-                group.create_task(_ask_or_broken(client, server.url))
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            await client.close()
-            assert not client.connections
-        assert not client.connections
-        await asyncio.sleep(0.005)
-        await server.wait_left(server.connections)
-
-    loop(echo, test, limit=2)
-
-
-def test_closed_in_the_turn_in_which_a_connection_is_made() -> None:
-    """A connection that comes up when the client was just closed is closed with it, and whoever wanted it is told."""
-
-    async def main() -> None:
-        client = WiredClient([], "open")
-        client.lingers = False
-        await client.open()
-        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
-            group.create_task(_ask_or_broken(client, "http://here"))
-            await asyncio.sleep(0)
-            await client.close()
-        await asyncio.sleep(0)
-        assert [wire.lost for wire in client.wires] == [True]
-        assert not client.connections
-        assert not client.pools
-
-    asyncio.run(main())
-
-
-async def _ask_or_broken(client: LocalClient, url: str) -> None:
-    with suppress(Broken):
-        assert await ask(client, url) == b"{}"
-
-
 def test_cancelled_while_a_connection_is_handed_over(loop: Loop) -> None:
     """Cancelled in the same turn in which its turn came, a request hands on what it was given: the next in line gets it."""
 
@@ -216,59 +154,6 @@ def test_a_connection_that_dies_while_it_is_handed_over(loop: Loop) -> None:
         assert server.connections == 2
 
     loop(echo, test, limit=1)
-
-
-def test_cancelled_while_connecting(loop: Loop) -> None:
-    """Cancelled while it connects to somebody who never takes the connection, a request leaves no socket behind."""
-
-    async def test(client: LocalClient, server: Upstream) -> None:
-        with _full() as url:
-            async with asyncio.TaskGroup() as group:
-                task = group.create_task(ask(client, url))
-                await asyncio.sleep(0.05)
-                assert the(client).leased == 1
-                task.cancel()
-        assert not client.pools
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            gc.collect()
-
-    loop(echo, test)
-
-
-def test_connecting_takes_too_long(loop: Loop) -> None:
-    """Connecting has its own limit, and the shortest limit names the phase."""
-
-    async def test(client: LocalClient, server: Upstream) -> None:
-        with _full() as url:
-            for limits, phase in (
-                (Timeouts(connect=0.05), "connect"),
-                (Timeouts(connect=5, first_byte=0.05), "first_byte"),
-                (Timeouts(connect=5, total=0.05), "total"),
-            ):
-                with pytest.raises(TimedOut) as caught:
-                    await ask(client, url, limits)
-                assert caught.value.phase == phase
-
-    loop(echo, test)
-
-
-class _full:
-    """A socket whose backlog is full: the kernel leaves who connects without an answer."""
-
-    def __enter__(self) -> str:
-        self._listening = socket.socket()
-        self._listening.bind(("127.0.0.1", 0))
-        self._listening.listen(0)
-        self._others = [socket.socket() for _ in range(4)]
-        for other in self._others:
-            other.setblocking(False)
-            assert other.connect_ex(self._listening.getsockname()) in (0, errno.EINPROGRESS)
-        return f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-
-    def __exit__(self, *_: object) -> None:
-        for one in (self._listening, *self._others):
-            one.close()
 
 
 def test_idle_connections_are_closed(loop: Loop) -> None:
@@ -341,7 +226,7 @@ def test_read_on_after_leaving(loop: Loop) -> None:
             await anext(blocks)
         await server.wait_left(1)
 
-    loop(_one_block, test)
+    loop(one_block, test)
 
 
 def test_a_wait_that_was_cancelled_can_be_taken_up_again(loop: Loop) -> None:
@@ -363,40 +248,6 @@ def test_a_wait_that_was_cancelled_can_be_taken_up_again(loop: Loop) -> None:
             assert [block async for block in blocks] == [b"two"]
 
     loop(handler, test)
-
-
-@pytest.mark.parametrize("phase", ["queued", "connecting", "head", "body"])
-def test_closing_ends_everything_at_once(loop: Loop, phase: str) -> None:
-    """`close` ends requests in every phase with Broken; nothing can be asked afterwards; it can be opened again."""
-
-    async def test(client: LocalClient, server: Upstream) -> None:
-        if phase == "body":
-            server.handler = _one_block
-        caught: list[BackendError] = []
-
-        async def asking(url: str) -> None:
-            try:
-                await ask(client, url)
-            except BackendError as exc:
-                caught.append(exc)
-
-        with _full() as elsewhere:
-            async with asyncio.timeout(2), asyncio.TaskGroup() as group:
-                group.create_task(asking(elsewhere if phase == "connecting" else server.url))
-                if phase == "queued":
-                    group.create_task(asking(server.url))
-                await asyncio.sleep(0.05)
-                await client.close()
-                assert not client.connections
-        assert len(caught) == 1 + (phase == "queued")
-        assert all(isinstance(exc, Broken) and "closed" in exc.message for exc in caught)
-        with pytest.raises(Broken, match="closed"):
-            await ask(client, server.url)
-        server.handler = echo
-        await client.open()
-        assert await ask(client, server.url) == b"{}"
-
-    loop(hang, test, limit=1)
 
 
 def test_the_second_try_is_in_the_same_budget(loop: Loop) -> None:
@@ -421,67 +272,3 @@ def test_the_second_try_is_in_the_same_budget(loop: Loop) -> None:
         assert client.loop.time() - begun < 0.55
 
     loop(handler, test)
-
-
-def _ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not _ipv6(), reason="this machine has no IPv6")
-def test_ipv6(loop: Loop) -> None:
-    """An IPv6 address in brackets is asked, and named as such in `host`."""
-
-    async def test(client: LocalClient, server: Upstream) -> None:
-        listening = await asyncio.start_server(server.serve, "::1", 0)
-        port = listening.sockets[0].getsockname()[1]
-        assert await ask(client, f"http://[::1]:{port}/v1") == b"{}"
-        assert server.asked[0].headers["host"] == f"[::1]:{port}"
-        listening.close()
-
-    loop(echo, test)
-
-
-def test_localhost(loop: Loop) -> None:
-    """`localhost` leads to a server that listens on 127.0.0.1 only, whatever else the name means."""
-
-    async def test(client: LocalClient, server: Upstream) -> None:
-        assert await ask(client, server.url.replace("127.0.0.1", "localhost")) == b"{}"
-
-    loop(echo, test)
-
-
-NOWHERE: dict[str, Callable[[], tuple[str, str]]] = {
-    "refused": lambda: (_refusing(), os.strerror(errno.ECONNREFUSED)),
-    "no such host": lambda: ("http://no-such-host.invalid", "host name"),
-    "no such port": lambda: ("http://127.0.0.1:99999", "URL"),
-    "no host": lambda: ("http://", "URL"),
-    "a host name that is none": lambda: ("http://" + "a" * 64 + ".invalid", "host name"),
-    "a user": lambda: ("http://user:secret@127.0.0.1/", "URL"),
-    "a line break": lambda: ("http://127.0.0.1/a\r\nx: secret", "URL"),
-    "a space": lambda: ("http://127.0.0.1/a b", "URL"),
-    "not ASCII": lambda: ("http://127.0.0.1/ä", "URL"),
-}
-
-
-def _refusing() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
-
-
-@pytest.mark.parametrize("case", NOWHERE)
-def test_where_nobody_is(loop: Loop, case: str) -> None:
-    """A refused connection, a name that is none, a URL that cannot be asked: Broken, soon, and without what must not be logged."""
-    url, said = NOWHERE[case]()
-
-    async def test(client: LocalClient, server: Upstream) -> None:
-        with pytest.raises(Broken, match=said) as caught:
-            await ask(client, url)
-        assert "secret" not in str(caught.value)
-
-    loop(echo, test)

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: setup run vllm test lint demo clean bench-demo bench-wire
+.PHONY: setup run vllm test bench-clients lint demo clean bench-demo bench-wire
 
 setup: $(CORE)
 
@@ -58,3 +58,6 @@ bench-wire: $(DEV)
 
 clean:
 	rm -rf $(VENV) .venv-clients .node-clients
+
+bench-clients: $(DEV)
+	$(BIN)/python -m benchmarks.clients

@@ -26,9 +26,10 @@ class Onnx:
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         """Raises EmbedError (DigestMismatch names the file). Imports ONNX Runtime here, so that importing us is free."""
-        from onnxruntime import InferenceSession, SessionOptions
+        from onnxruntime import InferenceSession, SessionOptions, disable_telemetry_events
         from tokenizers import Tokenizer
 
+        disable_telemetry_events()
         files = Folder(folder)
         options = SessionOptions()
         options.intra_op_num_threads = threads

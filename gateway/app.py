@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from msgspec import structs
@@ -44,6 +44,7 @@ from gateway.surface.listing import Listing
 from gateway.surface.models import Door, LimitsOf
 from gateway.surface.ops import operations
 from gateway.surface.responses import Kept, ResponsesDoor, Shelf
+from wire.errors import Broken
 
 
 class Resources:
@@ -76,6 +77,13 @@ class Resources:
 
     async def open(self) -> None:
         await self._http.open()
+
+    async def warm(self, setup: Setup) -> None:
+        """Have the TLS client ready before the first request needs it: its import takes 0.2 to 0.4 s."""
+        urls = (getattr(config, "base_url", "") for config in setup.settings.backends.values() if not config.missing())
+        if any(url.startswith("https:") for url in urls):
+            with suppress(Broken):
+                await self._http.prepare()
 
     async def workers(self, log: Log, started: set[Path]) -> None:
         """Start the workers that a Setup asked for and that do not run yet. Until one is up its callers do without it."""
@@ -168,10 +176,12 @@ class Application:
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(self._watch())
                 workers = group.create_task(self.resources.workers(self.log, self._workers))
+                warm = group.create_task(self.resources.warm(self.live.setup))
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
                 watcher.cancel()
                 workers.cancel()
+                warm.cancel()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _start(self, stack: AsyncExitStack) -> None:

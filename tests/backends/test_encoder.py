@@ -116,6 +116,7 @@ def test_sure_table_answers() -> None:
 
 
 def test_unsure_table_asks_minilm() -> None:
+    """A table that is unsure passes the text on to MiniLM, whose answer and probability count."""
     minilm = FakeMiniLM("weather")
     chunk = ask(encoder(minilm), call(UNSURE))[0]
     assert orjson.loads(chunk.delta["content"]) == {"intent": "weather"}
@@ -138,6 +139,7 @@ def test_without_minilm() -> None:
     ("error", "expected"), [(Busy("full"), Overloaded), (WorkerDied("gone"), Broken), (EmbedError("bad"), Broken)]
 )
 def test_minilm_fails(error: Exception, expected: type[BackendError]) -> None:
+    """A full queue is overload and a dead worker is a backend error: never a guess of the table passed off as sure."""
     with pytest.raises(expected):
         ask(encoder(FakeMiniLM(error=error)), call(UNSURE))
 
@@ -200,6 +202,7 @@ def test_other_labels_are_unsupported(constraint: Constraint, why: str) -> None:
     ids=["turns", "users", "image", "tools", "no text", "no constraint", "raw"],
 )
 def test_other_requests_are_unsupported(asked: Call) -> None:
+    """What the specialist was not made for is Unsupported, never renormalised to fit."""
     with pytest.raises(Unsupported):
         ask(encoder(), asked)
 

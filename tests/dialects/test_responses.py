@@ -178,7 +178,13 @@ def test_reasoning_is_for_rungs_of_this_api_only() -> None:
     assert told.native["input"] == items
 
 
-@pytest.mark.parametrize("kind", ["web_search_call", "file_search_call", "mcp_list_tools", "ghost_snapshot"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call", "mcp_list_tools",
+        "tool_search_call", "tool_search_output", "additional_tools", "ghost_snapshot",
+    ],
+)  # fmt: skip
 def test_records_of_hosted_tools_are_passed_over(kind: str) -> None:
     """What a hosted tool did on the way to the text beside it."""
     assert messages(USER, {"type": kind, "id": "x"}, {"role": "assistant", "content": "a"}) == [
@@ -282,14 +288,6 @@ def test_allowed_tools() -> None:
         "type": "allowed_tools",
         "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "look"}}]},
     }
-
-
-def test_hosted_tools_stay_in_the_body() -> None:
-    """A rung that knows them may answer; the others say Unsupported."""
-    tool = {"type": "web_search", "search_context_size": "low"}
-    told = asked(tools=[tool, TOOL], tool_choice={"type": "web_search"}).body
-    assert told["tools"][0] == tool
-    assert told["tool_choice"] == {"type": "web_search"}
 
 
 @pytest.mark.parametrize(("include", "top", "logprobs"), [

@@ -46,6 +46,7 @@ def test_never_delivered() -> None:
     ids=["empty", "rubbish", "in", "out"],
 )
 def test_not_a_head(data: bytes) -> None:
+    """Files that are no head are refused."""
     with pytest.raises(EmbedError):
         Head.load(data, 4, NEVER)
 
@@ -59,6 +60,7 @@ def test_no_pickle() -> None:
 
 
 def test_specialist(tmp_path: Path) -> None:
+    """A specialist is read whole: labels, tiers, heads, digest."""
     folder = specialist(tmp_path)
     found = Specialist.load(folder)
     assert found.pointers["/intent"].labels == LABELS

@@ -26,6 +26,7 @@ def test_same_ids_as_the_tokenizer(text: str) -> None:
     "text", ["don't [UNK] [PAD] [CLS] ##ing a_b", "x" * 101, "x" * 100, "antidisestablishmentarianism", "\x0b\x7f a"]
 )
 def test_same_ids_in_corners(text: str) -> None:
+    """The fast path gives the tokenizer's own ids where they are easiest to get wrong."""
     slow = [i for i in TABLE._tokenizer.encode(text, add_special_tokens=False).ids if i != TABLE._unknown]
     assert TABLE.ids(text) == slow
 
@@ -54,6 +55,7 @@ def test_head_and_tail() -> None:
 
 
 def test_memo_is_bounded_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memo of words has a bound, and vectors are the same with it and without."""
     monkeypatch.setattr("embed.static._MEMO", 3)
     table = StaticTable.load(FOLDER)
     for i in range(10):

@@ -18,6 +18,7 @@ FOLDERS = sorted(place.parent for place in MODELS.glob(f"*/{NAME}"))
 
 
 def test_all_there() -> None:
+    """Every model that is shipped is there, and nothing else."""
     assert [folder.name for folder in FOLDERS] == ["clinc150", "minilm-int8", "static-minilm-256"]
 
 

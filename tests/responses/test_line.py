@@ -177,18 +177,56 @@ def test_an_error_after_a_keep_alive(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_hosted_tools_are_refused_by_name(tmp_path: Path) -> None:
-    """No chat rung can search the web for the model: a 400 that says so, never a silent answer without it."""
+@pytest.mark.parametrize("choice", ["auto", {"type": "web_search"}])
+def test_hosted_tools_are_left_out_unless_forced(tmp_path: Path, choice: Any) -> None:
+    """No rung can search the web: agents send the tool by default and are told that it was left out; who insists gets a 400."""
 
     async def run() -> None:
-        async with world(tmp_path, says("x"), says("y")) as w, client(w) as c:
-            with pytest.raises(BadRequestError) as caught:
-                await c.responses.create(model="weir", input="hi", tools=[TOOL, {"type": "web_search"}])
-            assert caught.value.code == "unsupported_parameter"
-            assert caught.value.param == "tools"
-            assert "web_search" in str(caught.value)
-            assert not w.small.asked
-            assert not w.cloud.asked
+        async with world(tmp_path, says("y"), says("y")) as w, client(w) as c:
+            body: Any = {
+                "model": "gpt-5",
+                "input": "hi",
+                "tools": [TOOL, {"type": "web_search"}],
+                "tool_choice": choice,
+            }
+            if choice != "auto":
+                with pytest.raises(BadRequestError) as caught:
+                    await c.responses.create(**body)
+                assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tool_choice")
+                assert "web_search" in str(caught.value)
+                assert not w.small.asked + w.cloud.asked
+                return
+            raw = await c.responses.with_raw_response.create(**body)
+            assert raw.headers["x-weir-dropped"] == "tools.web_search"
+            assert [tool.type for tool in raw.parse().tools] == ["function", "web_search"]
+            (asked,) = w.small.asked + w.cloud.asked
+            assert [tool["function"]["name"] for tool in asked.json["tools"]] == ["weather"]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_namespace_is_flat_for_models_only(tmp_path: Path, streamed: bool) -> None:
+    """As Codex sends and wants it: the model calls one name, the caller reads namespace and name, and may send both back."""
+    space: Any = {"type": "namespace", "name": "n", "description": "d", "tools": [TOOL]}
+    call = {"index": 0, "id": "c1", "type": "function"}
+    called = {**call, "function": {"name": "n__weather", "arguments": '{"city":"Rome"}'}}
+
+    async def run() -> None:
+        calls = says(None, "tool_calls", tool_calls=[called])
+        async with world(tmp_path, calls, calls) as w, client(w) as c:
+            if streamed:
+                _, response = await stream(w, input="hi", tools=[space])
+            else:
+                response = (await c.responses.create(model="weir", input="hi", tools=[space])).to_dict()
+            (item,) = response["output"]
+            assert (item["namespace"], item["name"], item["call_id"]) == ("n", "weather", "c1")
+            assert response["tools"][0]["type"] == "namespace"
+            result: Any = {"type": "function_call_output", "call_id": "c1", "output": "sunny"}
+            await c.responses.create(model="weir", input=[item, result], tools=[space])
+            sent = (w.small.asked + w.cloud.asked)[-1].json
+            assert [tool["function"]["name"] for tool in sent["tools"]] == ["n__weather"]
+            assert sent["messages"][0]["tool_calls"][0]["function"]["name"] == "n__weather"
 
     asyncio.run(run())
 

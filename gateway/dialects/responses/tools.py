@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.dialects import fields
 from wire.errors import BadRequest
-from wire.types import EMPTY, Json
+from wire.types import Json
 
 Placed = tuple[str, Json]
 """Where a part of the request stands, for errors about it, and the part."""
@@ -44,7 +44,7 @@ class Tools(Struct, frozen=True):
 
     tools: Sequence[Json] = ()
     """As chat writes them."""
-    flat: Mapping[Full, str] = EMPTY
+    flat: Mapping[Full, str] = field(default_factory=dict)
     """What each tool is called there."""
     dropped: Sequence[str] = ()
     """Types that are left out, each once."""

@@ -26,7 +26,8 @@ from tests.clients.house import House, house
 from tests.clients.suites import Counts, Suite
 
 DOCUMENT = report.ROOT / "docs" / "compatibility.md"
-TESTS = report.ROOT / "tests"
+CHECKLIST = report.ROOT / "tests"
+"""Wherever below it tests are named `test_point_NN`."""
 POINTS = 62
 STREAMS = 200
 PIECES, PAUSE = 10, 0.01
@@ -47,8 +48,8 @@ class Row(NamedTuple):
     counts: Counts
 
 
-def checklist(folder: Path = TESTS) -> tuple[set[int], set[int]]:
-    """Of the tests below `folder` that are named `test_point_NN...`: (points all of whose tests passed, points with any test). A point without a test has not passed."""
+def checklist(folder: Path = CHECKLIST) -> tuple[set[int], set[int]]:
+    """(points all of whose tests passed, points with any test). A point without a test has not passed."""
     if not folder.exists():
         return set(), set()
     with tempfile.TemporaryDirectory() as name:

@@ -1,6 +1,6 @@
 """Static token embeddings: a text is the mean of its tokens' rows. numpy and tokenizers only, no torch.
 
-Measured on one core (`python -m models.rebuild --report`, figures in models/static-minilm-256/README.md):
+Measured on one core (figures in models/static-minilm-256/README.md):
 
 - The tokenizer is the cost, not the arithmetic: tokenizers.encode of 64 tokens takes about 100 us, table and mean about 15 us.
   So plain ASCII text, nearly all agent traffic, is split here: one regex, one dictionary of whole words, and WordPiece's

@@ -75,7 +75,17 @@ def test_so_many_inputs_and_no_more() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("model", None), ("model", 5), ("encoding_format", "hex"), ("dimensions", 0), ("dimensions", "x"), ("user", 5)],
+    [
+        ("model", None),
+        ("model", 5),
+        ("encoding_format", "hex"),
+        ("dimensions", 0),
+        ("dimensions", "x"),
+        ("dimensions", 1.5),
+        ("dimensions", -1.0),
+        ("dimensions", True),
+        ("user", 5),
+    ],
 )
 def test_a_bad_field_is_named(field: str, value: Any) -> None:
     """400 with `param`."""

@@ -63,8 +63,8 @@ def test_flat_names_are_chats_and_unique(pairs: list[tuple[str, str]]) -> None:
 
 def test_a_taken_name_gets_a_digest() -> None:
     """Before or behind it in the list."""
-    for given in ([F | {"name": "n__f"}, space("n", F)], [space("n", F), F | {"name": "n__f"}]):
-        told = asked(tools=given)
+    for listed in ([F | {"name": "n__f"}, space("n", F)], [space("n", F), F | {"name": "n__f"}]):
+        told = asked(tools=listed)
         assert "n__f" not in told.echo["names"]
         assert len(set(names(told))) == 2
 

@@ -70,7 +70,11 @@ class Models:
         if not isinstance(body, dict):
             await _error(send, 400, "no JSON object")
         elif endpoint == "chat/completions":
-            await self._chat(who, body, send)
+            try:
+                await self._chat(who, body, send)
+            except (TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError, RecursionError):
+                # Nonsense that the gateway has no opinion about (a fuzzer's tool parameters) is a 400 at a real server too.
+                await _error(send, 400, "the request makes no sense")
         elif endpoint == "embeddings":
             await _json(send, embeddings(body))
         else:

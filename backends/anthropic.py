@@ -11,17 +11,15 @@ A `ping` says that somebody is still there while a model thinks without showing 
 in between gives up. A server that says nothing else for `silence` seconds is given up all the same.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import orjson
 from pydantic import Field, field_validator
 
 from backends._passthrough import judged, presented
 from backends._secret import Secret
+from backends._upstream import encoded, linger, now, plain_url
 from backends.base import BackendConfig, BackendResources
 from backends.http.base import Answer, Timeouts
 from wire import anthropic_request as wire
@@ -31,7 +29,6 @@ from wire.errors import BackendError, Broken, TimedOut, Unavailable
 from wire.jsontext import parse
 from wire.types import Call, Chunk
 
-_LINGER = 0.05
 """Seconds for the body's end to come after message_stop, so that the connection can be kept."""
 _MOST_ERROR = 2**20
 _MOST_COUNT = 2**16
@@ -72,12 +69,7 @@ class AnthropicConfig(BackendConfig):
     @field_validator("base_url")
     @classmethod
     def _plain_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a URL that starts with http:// or https://")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("a URL without user, password, query and fragment; a key belongs into api_key")
-        return value.rstrip("/").removesuffix("/v1")
+        return plain_url(value).removesuffix("/v1")
 
     def missing(self) -> str:
         return self.api_key.missing if self.api_key and self.auth == "key" else ""
@@ -98,22 +90,22 @@ class Anthropic:
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
-        body = call.raw or _encoded(self.name, self.body(call))
+        body = call.raw or encoded(self.name, self.body(call))
         try:
             async with self._http.post(self._url, body, self._headers(call), self._timeouts(call)) as answer:
                 if not 200 <= answer.status < 300:
                     raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
                 reader = self._reader(call, answer)
-                heard, since = 0, _now()
+                heard, since = 0, now()
                 async for block in answer.blocks():
                     for chunk in reader.feed(block):
                         yield chunk
                     if reader.heard > heard:
-                        heard, since = reader.heard, _now()
-                    elif reader.streaming and not call.raw and _now() - since > self.config.silence:
+                        heard, since = reader.heard, now()
+                    elif reader.streaming and not call.raw and now() - since > self.config.silence:
                         raise TimedOut(f"{self.name}: pings only", phase="idle")
                     if reader.done and not call.raw:
-                        await _linger(answer)
+                        await linger(answer)
                         break
                 for chunk in reader.close():
                     yield chunk
@@ -138,7 +130,7 @@ class Anthropic:
         limits = Timeouts(min(self.config.connect, seconds), seconds, seconds, seconds)
         url = f"{self._url}/count_tokens"
         try:
-            async with self._http.post(url, _encoded(self.name, body), self._headers(call), limits) as answer:
+            async with self._http.post(url, encoded(self.name, body), self._headers(call), limits) as answer:
                 data = await answer.read(_MOST_COUNT)
                 if answer.status != 200:
                     raise failures.failure(self.name, answer.status, data, answer.headers)
@@ -227,21 +219,3 @@ class Anthropic:
             return Timeouts(min(config.connect, call.seconds), call.seconds, call.seconds, call.seconds)
         # No total: how long a stream that was let through may last is not this rung's affair.
         return Timeouts(min(config.connect, call.seconds), min(config.first_byte, call.seconds), config.idle)
-
-
-def _encoded(name: str, body: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except TypeError as exc:  # a value that JSON has, but 64 bits or UTF-8 have not
-        raise Broken(f"{name}: the request cannot be written as JSON") from exc
-
-
-async def _linger(answer: Answer) -> None:
-    with suppress(TimeoutError, BackendError):
-        async with asyncio.timeout(_LINGER):
-            async for _ in answer.blocks():
-                pass
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

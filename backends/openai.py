@@ -4,29 +4,26 @@ What of a request goes up: its body with this rung's model and this rung's spell
 headers that the surface lets through, `x-request-id`. Never the caller's credentials, whatever `Call.headers` holds; but for the
 key itself where `auth: passthrough` says so.
 
-After [DONE] the stream is over, but its connection is only free once the body's end has come too: it gets `_LINGER` seconds.
+After [DONE] the stream is over, but its connection is only free once the body's end has come too: it gets 50 ms (`_upstream.linger`).
 A server that sends [DONE] and then keeps the connection open costs that much, not an idle timeout.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import orjson
 from pydantic import Field, field_validator
 
 from backends._passthrough import judged, presented
 from backends._secret import Secret
+from backends._upstream import encoded, linger, now, plain_url
 from backends.base import BackendConfig, BackendResources
-from backends.http.base import Answer, Timeouts
+from backends.http.base import Timeouts
 from wire import failures
-from wire.errors import BackendError, Broken, TimedOut, Unavailable
+from wire.errors import BackendError, TimedOut, Unavailable
 from wire.openai import Reader, response_format, says
 from wire.types import Call, Chunk
 
-_LINGER = 0.05
 _MOST_ERROR = 2**20
 """Bytes of an error body that are read."""
 
@@ -65,12 +62,7 @@ class OpenAIConfig(BackendConfig):
     @field_validator("base_url")
     @classmethod
     def _plain_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a URL that starts with http:// or https://")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("a URL without user, password, query and fragment; a key belongs into api_key")
-        return value.rstrip("/")
+        return plain_url(value)
 
     def missing(self) -> str:
         return self.api_key.missing if self.api_key and self.auth == "key" else ""
@@ -90,23 +82,23 @@ class OpenAI:
 
     async def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
-        body = call.raw or _encoded(self.name, self.body(call))
+        body = call.raw or encoded(self.name, self.body(call))
         try:
             async with self._http.post(self._url, body, self._headers(call), self._timeouts(call)) as answer:
                 if not 200 <= answer.status < 300:
                     raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
                 reader = Reader(self.name, answer.headers, faithful=bool(call.raw))
-                heard, since = 0, _now()
+                heard, since = 0, now()
                 async for block in answer.blocks():
                     for chunk in reader.feed(block):
                         yield chunk
                     if reader.heard > heard:
-                        heard, since = reader.heard, _now()
-                    elif reader.streaming and not call.raw and _now() - since > self._silence(call, heard):
+                        heard, since = reader.heard, now()
+                    elif reader.streaming and not call.raw and now() - since > self._silence(call, heard):
                         # Keep-alive comments hold the connection open for ever; they are no answer.
                         raise TimedOut(f"{self.name}: keep-alives only", phase="idle" if heard else "first_byte")
                     if reader.done and not call.raw:
-                        await _linger(answer)
+                        await linger(answer)
                         break
                 for chunk in reader.close():
                     yield chunk
@@ -192,21 +184,3 @@ def _streaming(body: dict[str, Any], live: bool) -> dict[str, Any]:
         kept = options if isinstance(options, Mapping) else {}
         return {**body, "stream": True, "stream_options": {**kept, "include_usage": True}}
     return {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
-
-
-def _encoded(name: str, body: dict[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except TypeError as exc:  # a value that JSON has, but 64 bits or UTF-8 have not
-        raise Broken(f"{name}: the request cannot be written as JSON") from exc
-
-
-async def _linger(answer: Answer) -> None:
-    with suppress(TimeoutError, BackendError):
-        async with asyncio.timeout(_LINGER):
-            async for _ in answer.blocks():
-                pass
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

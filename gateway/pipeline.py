@@ -69,7 +69,6 @@ async def _climb(story: Story, race: Race) -> AttemptStory:
             _start(story, race, step)
         elif isinstance(step, Stop):
             race.stop(step.number)
-            story.attempts[step.number].stopped = True
             story.attempts[step.number].end(story.setup.clock())
         elif isinstance(step, Deliver):
             for attempt in story.attempts:

@@ -37,7 +37,6 @@ class AttemptStory:
         self.verdict: Verdict | None = None
         self.verdicts: list[Verdict] = []
         self.error: BackendError | None = None
-        self.stopped = False
 
     def end(self, now: float, error: BackendError | None = None) -> None:
         self.running = False

@@ -9,13 +9,13 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
 from pydantic import Field, field_validator
 
 from backends._secret import Secret
+from backends._upstream import plain_url
 from backends.base import BackendResources
 from backends.embedding.base import Batch, Embedded, EmbedderConfig, Matrix
 from backends.http.base import Timeouts
@@ -43,12 +43,7 @@ class OpenAIEmbedderConfig(EmbedderConfig):
     @field_validator("base_url")
     @classmethod
     def _plain_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a URL that starts with http:// or https://")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("a URL without user, password, query and fragment; a key belongs into api_key")
-        return value.rstrip("/")
+        return plain_url(value)
 
     def missing(self) -> str:
         return self.api_key.missing if self.api_key else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from gateway.decide import Rung
+from gateway.decide import Route, Rung
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
 from wire.types import Call, Chunk, Constraint
@@ -104,7 +104,16 @@ def ask_of(story: Story, rung: Rung) -> Ask:
         one_call=body.get("parallel_tool_calls") is False,
         threshold=rung.threshold,
         calibrated=rung.calibrated,
+        scorer=rung.scorer,
+        messages=body.get("messages") or (),
+        rules=_stricter(story.route),
     )
+
+
+def _stricter(route: Route | None) -> dict[str, float]:
+    """Tool > threshold, for tools whose calls the route wants to be surer of than of the rest."""
+    rules = route.tools if route is not None else {}
+    return {name: rule.threshold for name, rule in rules.items() if rule.threshold is not None}
 
 
 def _tools(body: Mapping[str, Any]) -> dict[str, Tool]:

@@ -1,9 +1,11 @@
 """Scores > Decision. Pure: the same scores give the same decision, today, in a test and in a replay."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
+from gateway.confidence import Scorer
 from gateway.validators.base import Validator
 from wire.types import Constraint, Scores
 
@@ -22,11 +24,25 @@ class Rung(Struct, frozen=True):
     """Kinds of content parts that it takes."""
     threshold: float | None = None
     """What the route's promised risk demands of this rung; None when nothing was calibrated."""
+    scorer: Scorer | None = None
+    """Makes a probability of a language model's answer; None: the rung says one itself, or nobody knows."""
+    soft: float | None = None
+    """A value token less likely than this (log-probability) while the answer still grows: the next rung may be started early."""
+    collapsed: float | None = None
+    """A value token less likely than this: no answer like it was ever accepted, so this one is stopped."""
     calibrated: str = ""
     digest: str = ""
     """What identifies the model behind it."""
     passthrough: bool = False
     """`auth: passthrough`: it is asked with the caller's own key."""
+
+
+class ToolRule(Struct, frozen=True):
+    """May a small model's call of one tool be delivered?"""
+
+    local: Literal["always", "agree", "never"] = "always"
+    threshold: float | None = None
+    """Stricter than the rung's own; infinite when its calibration cannot keep the tool's risk."""
 
 
 class Route(Struct, frozen=True):
@@ -48,6 +64,20 @@ class Route(Struct, frozen=True):
     max_usd: float | None = None
     max_attempts: int = 6
     seconds: float = 60.0
+    companion: Rung | None = None
+    """The second small model of `agrees_with`."""
+    agreement: Literal["", "always", "grey"] = ""
+    repair: int = 0
+    samples: int = 0
+    temperature: float = 0.7
+    waste: float | None = None
+    """Share of requests whose early started next rung may be thrown away; None: nothing is started early."""
+    window: int | None = None
+    """Characters of free text that are held; None: all of it."""
+    lag: int = 0
+    writes: Sequence[str] = ()
+    tools: Mapping[str, ToolRule] = {}
+    canary: float = 1.0
 
     @property
     def top(self) -> Rung:

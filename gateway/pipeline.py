@@ -59,6 +59,7 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
         raise story.failure from error
     finally:
         live.tell(story.record)
+        live.after(story)
 
 
 async def _climb(story: Story, race: Race) -> AttemptStory:

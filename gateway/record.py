@@ -51,6 +51,8 @@ class AttemptRecord(Struct, frozen=True, omit_defaults=True):
     tokens: Tokens = Tokens()
     cost: float = 0.0
     finish: str = ""
+    purpose: str = ""
+    """"" for a rung of the ladder in its turn; else repair, sample, agree or early (`gateway.escalate.Purpose`)."""
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):

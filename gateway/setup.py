@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -92,6 +92,10 @@ class Sessions:
         return self._known.get((tenant, session))
 
 
+Afterwards = Callable[[Any], None]
+"""Sees a finished Story, once its Record was told: offers work that is done off the path (`gateway.offpath`)."""
+
+
 class Live:
     """What outlives a reload: the current Setup, the bypass switch, open tool loops, requests in flight."""
 
@@ -102,6 +106,15 @@ class Live:
         self.sessions = Sessions()
         self.in_flight = 0
         self.observer_errors = 0
+        self.afterwards: list[Afterwards] = []
+
+    def after(self, story: Any) -> None:
+        """The request is over: whoever works off the path may look at it. One that raises is counted."""
+        for look in self.afterwards:
+            try:
+                look(story)
+            except Exception:
+                self.observer_errors += 1
 
     def tell(self, story: Callable[[], Record]) -> None:
         """Make the Record and tell it. One that cannot be made changes nothing for the caller: it is counted."""

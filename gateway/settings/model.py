@@ -53,13 +53,52 @@ Check = Annotated[
 """A check by its kind alone, or as a table with its own keys."""
 
 
+class Agreement(Frozen):
+    """`agrees_with`: a second small model answers too, and what both say alike is taken. The word alone is `rung`."""
+
+    rung: Name
+    when: Literal["always", "grey"] = Field(
+        "always", description="always: in parallel, both must agree; grey: asked only when the first is not sure enough"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return {"rung": value} if isinstance(value, str) else value
+
+
+class SelfConsistency(Frozen):
+    """`self_consistency`: in the grey zone the same small model is asked again, and the majority counts (arXiv 2203.11171)."""
+
+    samples: int = Field(3, ge=2, le=9, description="further answers, asked at once")
+    temperature: float = Field(0.7, gt=0, le=2)
+
+
+class Speculation(Frozen):
+    """`speculate`: the next rung is started while a small one still answers and already looks unsure."""
+
+    waste: float = Field(
+        0.03, gt=0, le=0.5, description="most early starts that may be thrown away, as a share of the route's requests"
+    )
+
+
 class Accept(Frozen):
     """When a small model's answer is taken."""
 
     risk: float | None = Field(
-        None, gt=0, lt=1, description="promised share of wrong answers among those accepted; needs a calibration file"
+        None,
+        gt=0,
+        lt=1,
+        description="promised share of requests answered wrongly by a small model; needs a calibration file",
     )
-    calibration: Path | None = Field(None, description="calibration file; default: the one shipped with the specialist")
+    calibration: Path | None = Field(
+        None, description="calibration file; default: the route's own (`weir calibrate`), else the specialist's"
+    )
+    agrees_with: Agreement | None = Field(None, description="a second backend whose answer must be the same")
+    repair: int = Field(
+        0, ge=0, le=2, description="times that a rung is asked again, told which check its answer broke"
+    )
+    self_consistency: SelfConsistency | None = None
     validators: tuple[Check, ...] = Field(
         ("not_refused", "finished", "fits_schema", "tool_arguments"),
         description="hard checks in order; `sure_enough` is added after them when `risk` is set",
@@ -69,6 +108,40 @@ class Accept(Frozen):
 class RouteBudget(Frozen):
     usd: float | None = Field(None, gt=0, description="most that one request may cost over all its attempts")
     attempts: int = Field(6, ge=1, le=16, description="most attempts of one request")
+
+
+class Shadow(Frozen):
+    """`mode: shadow`: the small model is asked too, after the answer went out; bounded, and never in anybody's way."""
+
+    sample: float = Field(0.1, gt=0, le=1, description="share of requests that are asked")
+    in_flight: int = Field(2, ge=1, le=64, description="most at once; further ones are dropped and counted")
+
+
+class Window(Frozen):
+    """`stream`: how a small model's free text flows to the caller. Without it, and under a risk, all of it is held until checked."""
+
+    window: int = Field(64, ge=0, description="characters that are held and checked before the first goes out")
+    lag: int = Field(24, ge=0, description="characters that are always held back, so that a failed check can still cut")
+
+
+class ToolPolicy(Frozen):
+    """`tools: {refund: {local: agree, risk: 0.001}}`: may a small model's call of this tool be delivered?"""
+
+    local: Literal["always", "agree", "never"] = Field(
+        "always",
+        description="never: such a call goes up the ladder; agree: only one that a second small model makes too",
+    )
+    risk: float | None = Field(None, gt=0, lt=1, description="stricter than the route's `accept.risk` for such calls")
+
+
+class Judging(Frozen):
+    """`judged`: a larger model looks at a sample of what a small one delivered, after it went out."""
+
+    by: Name = Field(description="the backend that judges")
+    sample: float = Field(0.02, gt=0, le=1)
+    criterion: str = Field(
+        "Is the answer correct, complete and supported by what it was asked about?", description="what is judged"
+    )
 
 
 class RouteSettings(Frozen):
@@ -90,6 +163,15 @@ class RouteSettings(Frozen):
     ladder: tuple[Name, ...] = Field(min_length=1, description="backends, smallest first; the last is the top rung")
     accept: Accept = Accept()
     mode: Literal["observe", "shadow", "canary", "enforce"] = "observe"
+    canary: float = Field(0.05, gt=0, le=1, description="`mode: canary`: share of conversations that are enforced")
+    shadow: Shadow = Shadow()
+    speculate: Speculation | None = None
+    stream: Window | None = None
+    writes: tuple[str, ...] = Field(
+        (), description="globs of tools that change something: without an entry in `tools` their calls go up the ladder"
+    )
+    tools: dict[str, ToolPolicy] = Field({}, description="what a small model may call, by the tool's name")
+    judged: Judging | None = None
     on_unavailable: Literal["refuse", "deliver"] = Field(
         "refuse", description="no higher rung can be asked: 503, or deliver the small model's answer as degraded"
     )

@@ -16,7 +16,7 @@ from gateway.settings.model import ResponsesSettings, RouteSettings, Settings
 CONSTRAINTS = ("schema", "choice", "regex", "grammar")
 SHORTEST_KEY = 32
 """Characters of `responses.key`."""
-LATER = ("shadow", "canary")
+LATER: tuple[str, ...] = ()
 """Modes that have a name and nothing else yet."""
 
 

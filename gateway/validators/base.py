@@ -5,14 +5,15 @@ Verdict and never raises for what a model said. It may judge a growing draft (`d
 FAIL ends the attempt early. `tests/contract/test_validators.py` finds it by walking this package.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict
 
+from gateway.confidence import Scorer
 from wire.errors import Reason
-from wire.types import Constraint, Draft
+from wire.types import Constraint, Draft, Json
 
 Opinion = Literal["pass", "fail", "undecided"]
 
@@ -24,6 +25,8 @@ class Verdict(Struct, frozen=True):
     validator: str = ""
     detail: str = ""
     """For people: names fields and limits, never a value out of the answer."""
+    probability: float | None = None
+    """How likely the answer is right, where this check found out."""
 
     @property
     def passed(self) -> bool:
@@ -51,6 +54,12 @@ class Ask(Struct, frozen=True):
     """The probability that the promised risk demands of this rung; None when nothing was calibrated for it."""
     calibrated: str = ""
     """Digest of the calibration that gave the threshold."""
+    scorer: Scorer | None = None
+    """The rung's."""
+    messages: Sequence[Json] = ()
+    """The request's, for checks that look an answer up in its source."""
+    rules: Mapping[str, float] = {}
+    """Tool > its own, stricter threshold."""
 
 
 class ValidatorConfig(BaseModel):

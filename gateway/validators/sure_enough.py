@@ -4,7 +4,9 @@ The soft check, always after the hard ones. The threshold comes from the calibra
 Nothing known is not confidence: no probability, or no calibration for this model, is UNDECIDED.
 """
 
-from gateway.confidence import probability
+from msgspec import structs
+
+from gateway.confidence import Evidence, probability
 from gateway.validators.base import PASS, Ask, ValidatorConfig, Verdict
 from wire.types import Draft
 
@@ -20,14 +22,23 @@ class SureEnough:
         self.config = config
 
     def check(self, draft: Draft, ask: Ask) -> Verdict:
-        """PASS, FAIL (low_confidence) or UNDECIDED (low_confidence)."""
+        """PASS, FAIL (low_confidence) or UNDECIDED (low_confidence), each with the probability that was found."""
         if not draft.whole:
             return PASS
-        known = probability(draft)
+        parameters = {name: tool.parameters for name, tool in ask.tools.items()}
+        known = probability(Evidence(draft, ask.constraint, parameters, ask.messages), ask.scorer)
         if known is None:
-            return Verdict("undecided", "low_confidence", "sure_enough", "the rung gave no probability")
+            return _undecided(
+                "the answer has no probability: none of the rung's own, no log-probabilities or no calibration"
+            )
+        demanded = max([ask.threshold or 0.0, *(ask.rules.get(call.name, 0.0) for call in draft.tool_calls)])
         if ask.threshold is None:
-            return Verdict("undecided", "low_confidence", "sure_enough", "no calibration for this model and risk")
-        if known >= ask.threshold:
-            return PASS
-        return Verdict("fail", "low_confidence", "sure_enough", f"{known:.4f} is below {ask.threshold:.4f}")
+            return structs.replace(_undecided("no calibration for this model and risk"), probability=known)
+        if known >= demanded:
+            return structs.replace(PASS, probability=known)
+        told = f"{known:.4f} is below {demanded:.4f}"
+        return Verdict("fail", "low_confidence", "sure_enough", told, known)
+
+
+def _undecided(why: str) -> Verdict:
+    return Verdict("undecided", "low_confidence", "sure_enough", why)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.confidence import Calibration, CalibrationError, Point, calibration, probability
+from gateway.confidence import Calibration, CalibrationError, Evidence, Point, calibration, probability
 from wire.types import Draft
 
 
@@ -111,4 +111,4 @@ def test_the_point_at_a_threshold(threshold: float, at: float | None) -> None:
 def test_probability(known: float | None) -> None:
     """What the backend knows of it; text, calls and log-probabilities of a language model are no probability: unknown is not confident."""
     draft = Draft(text="a", finish="stop", logprobs=({"token": "a", "logprob": 0.0},), probability=known)
-    assert probability(draft) == known
+    assert probability(Evidence(draft), None) == known

@@ -1,13 +1,8 @@
-"""How sure an answer is, and how sure it must be. Pure.
+"""A promised risk > the threshold that keeps it, from a calibration file. Pure.
 
-A router scores and a model guesses; what is accepted comes from a promised risk. The calibration file of a route's rung holds the
-risk-coverage curve measured on held-out data: for every threshold on the calibrated probability, the share of requests that
-would be accepted and the share of those that would be wrong. `accept: {risk: 0.01}` picks the smallest threshold whose error
-stays at or below that risk; a stricter promise than the curve can keep has no threshold at all, and then nothing is sure.
-
-Log-probabilities of a language model are not used yet: vLLM reports them after the grammar mask, where forced tokens count as
-certain, so a naive mean is worthless (research on value-token confidence is the next step). Until then a language model's answer has
-no probability here: unknown, not confident.
+The file of a route's rung holds a curve measured on held-out data: for every threshold on the calibrated probability, the share of requests
+that would be accepted and a bound on the share of those that would be wrong. `accept: {risk: 0.01}` picks the smallest threshold whose
+bound stays at or below that risk; a stricter promise than the curve can keep has no threshold at all, and then nothing is sure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +10,6 @@ from math import isfinite
 from typing import Any
 
 from msgspec import Struct
-
-from wire.types import Draft
 
 
 class CalibrationError(ValueError):
@@ -94,8 +87,3 @@ def _share(point: Mapping[str, Any], name: str) -> float:
     if not isfinite(value) or not 0 <= value <= 1:  # NaN would compare as keeping any risk
         raise ValueError(f"{name} is {value}, not a number in [0, 1]")
     return value
-
-
-def probability(draft: Draft) -> float | None:
-    """How likely `draft` is right, in [0, 1]; None when nobody knows."""
-    return draft.probability

@@ -1,0 +1,14 @@
+"""How sure an answer is, and how sure it must be. Pure.
+
+    Draft (tokens, log-probabilities) > Features > Scorer > probability that it is right       > threshold that keeps a promised risk
+    tokens.py: what of it is an answer    features.py   scorer.py                                    calibration.py
+
+A router scores and a model guesses; what is accepted comes from a promised risk. vLLM reports log-probabilities after the grammar mask,
+where forced tokens count as certain: a naive mean is worthless, so only tokens that the model was free to choose count.
+Nothing known is not confidence: without log-probabilities there is no probability.
+"""
+
+from gateway.confidence.calibration import Calibration, CalibrationError, Point, calibration
+from gateway.confidence.scorer import Evidence, Scorer, probability
+
+__all__ = ["Calibration", "CalibrationError", "Evidence", "Point", "Scorer", "calibration", "probability"]

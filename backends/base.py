@@ -6,9 +6,9 @@ A whole answer is one chunk per choice. It raises `wire.errors.BackendError` (be
 `tests/contract/test_backends.py` finds it by walking this package and runs the common cases.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,8 +16,21 @@ from wire.types import Call, Chunk, Price
 
 if TYPE_CHECKING:
     from backends.http.base import Http
+    from backends.http.control import Control
     from embed.minilm import MiniLM
     from embed.static import StaticTable
+
+T = TypeVar("T")
+
+CAPABILITIES = (
+    "answers", "stream", "schema", "choice", "regex", "tool_required", "tool_named", "tool_auto", "tool_arguments", "logprobs",
+    "masked", "reasoning", "adapter",
+)  # fmt: skip
+"""What can be found out about a rung: a closed list, also the values of the metric label. masked: tokens that the grammar forced can
+be told from sure ones."""
+Finding = Literal["enforced", "ignored", "refused", "unknown"]
+"""ignored: it was accepted, and the answer is as if it had not been said."""
+Ledger = Mapping[str, Finding]
 
 
 class PriceConfig(BaseModel):
@@ -81,6 +94,13 @@ class BackendResources(Protocol):
     def resolve(self, path: Path) -> Path:
         """`path` as written in the configuration, against the configuration's folder, then Weir's own."""
 
+    @property
+    def control(self) -> "Control":
+        """For small questions to engines, off the path of any request."""
+
+    def kept(self, key: tuple[str, ...], make: "Callable[[], T]") -> T:
+        """The one object of this process for `key`, made by its first user: what backends share, and what outlives a reload."""
+
 
 class Backend(Protocol):
     """May have an attribute `dialect`: the API that its upstream speaks ("chat" when it has none). Only requests of that dialect can
@@ -88,6 +108,17 @@ class Backend(Protocol):
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError."""
+
+
+class Tended(Backend, Protocol):
+    """A backend that has something to look after. Both methods are optional; the composition root calls them when they are there."""
+
+    async def tend(self) -> None:
+        """Runs for as long as this backend is in use, and is cancelled then. One that raises is logged and begun again. Nothing waits for
+        it: the rung is asked meanwhile."""
+
+    async def retire(self, after: Sequence[Backend]) -> None:
+        """A reload has replaced this backend; `after` are all that are in use now. Undo what nobody needs any more. Bounded in time."""
 
 
 def facts(backend: Backend) -> Mapping[str, Any]:

@@ -80,11 +80,15 @@ class OpenAI:
         self._http = resources.http
         self._url = f"{config.base_url}/chat/completions"
 
-    async def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
+        return self.ask(self._url, call)
+
+    async def ask(self, url: str, call: Call) -> AsyncGenerator[Chunk, None]:
+        """Answer `call` from `url`. As `stream`."""
         body = call.raw or encoded(self.name, self.body(call))
         try:
-            async with self._http.post(self._url, body, self._headers(call), self._timeouts(call)) as answer:
+            async with self._http.post(url, body, self._headers(call), self._timeouts(call)) as answer:
                 if not 200 <= answer.status < 300:
                     raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
                 reader = Reader(self.name, answer.headers, faithful=bool(call.raw))

@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from msgspec import structs
 
 from backends.http.base import Http
 from backends.http.both import HttpClient
+from backends.http.control import Control
 from embed.errors import EmbedError
 from embed.minilm import MiniLM
 from embed.static import StaticTable
@@ -28,14 +30,24 @@ from gateway import build as building
 from gateway import store
 from gateway.access.limits import Limits
 from gateway.dialects import chat, completions, messages
+from gateway.engines.facts import look
+from gateway.engines.plan import Plan
+from gateway.engines.plan import plan as plan_engines
+from gateway.engines.process import inherited
+from gateway.engines.supervisor import Supervisor
+from gateway.judged import Judged
 from gateway.log import Log, capture_logging
 from gateway.metrics import Metrics
+from gateway.offpath import OffPath
+from gateway.record import JudgedRecord, ShadowRecord
 from gateway.recorder import Recorder
 from gateway.settings import bypass
+from gateway.settings.engines import addressed
 from gateway.settings.load import Loaded, load
 from gateway.settings.mistakes import ConfigError
 from gateway.settings.watch import Fingerprint
 from gateway.setup import Live, Setup
+from gateway.shadow import Shadow
 from gateway.surface.app import Endpoint, Surface
 from gateway.surface.count import Count
 from gateway.surface.embeddings import Embeddings
@@ -44,7 +56,10 @@ from gateway.surface.listing import Listing
 from gateway.surface.models import Door, LimitsOf
 from gateway.surface.ops import operations
 from gateway.surface.responses import Kept, ResponsesDoor, Shelf
+from gateway.tending import Tending, findings
 from wire.errors import Broken
+
+T = TypeVar("T")
 
 
 class Resources:
@@ -53,12 +68,24 @@ class Resources:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._http = HttpClient()
+        self._control = Control()
+        self._kept: dict[tuple[str, ...], Any] = {}
         self._tables: dict[Path, StaticTable] = {}
         self._minilm: dict[Path, MiniLM] = {}
 
     @property
     def http(self) -> Http:
         return self._http
+
+    @property
+    def control(self) -> Control:
+        return self._control
+
+    def kept(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        if key not in self._kept:  # no more of them than configurations have named
+            self._kept[key] = make()
+        kept: T = self._kept[key]
+        return kept
 
     def resolve(self, path: Path) -> Path:
         return building.resolve(self._folder, path)
@@ -98,21 +125,43 @@ class Resources:
     async def close(self) -> None:
         for worker in self._minilm.values():
             await worker.close()
+        for kept in self._kept.values():
+            if hasattr(kept, "aclose"):  # a process of its own
+                await kept.aclose()
+        await self._control.close()
         await self._http.close()
 
 
-def build(loaded: Loaded, resources: Resources | None = None) -> Setup:
-    """The Setup of a configuration. Without `resources`: for looking at only, nothing can be asked. Raises ConfigError."""
-    return building.build(loaded, resources or Resources(loaded.folder))
+def build(loaded: Loaded, resources: Resources | None = None, digests: Mapping[str, str] | None = None) -> Setup:
+    """The Setup of a configuration. Without `resources`: for looking at only, nothing can be asked. digests: as in `gateway.build`.
+    Raises ConfigError."""
+    return building.build(loaded, resources or Resources(loaded.folder), digests)
+
+
+def engines_of(loaded: Loaded, resolve: Callable[[Path], Path], environ: Mapping[str, str]) -> Plan:
+    """The local engines of a configuration on this machine. Raises ConfigError."""
+    planned = plan_engines(loaded.settings, look(loaded.settings, resolve, environ))
+    if not planned.ok:
+        raise ConfigError([*loaded.warnings, *(loaded.lines.mistake(*told) for told in planned.told)])
+    return planned
 
 
 class Application:
     """The ASGI application of one configuration file."""
 
-    def __init__(self, config: Path, *, overrides: Mapping[str, object] | None = None, log: Log | None = None) -> None:
-        """overrides: of `server:` keys, from the command line. Raises ConfigError."""
+    def __init__(
+        self,
+        config: Path,
+        *,
+        overrides: Mapping[str, object] | None = None,
+        log: Log | None = None,
+        engines: Mapping[str, str] | None = None,
+    ) -> None:
+        """overrides: of `server:` keys, from the command line. engines: start those of `engines:`, with this environment; None: somebody
+        else does. Raises ConfigError."""
         self._config = config
         self._overrides = dict(overrides or {})
+        self._environ = engines
         self._loaded = self._load()
         self.resources = Resources(self._loaded.folder)
         setup = build(self._loaded, self.resources)
@@ -127,10 +176,21 @@ class Application:
         )
         observers = (self.metrics.observe, self.recorder.record, self.log.request)
         self.live = Live(setup, observers)
+        self.off_path = OffPath(
+            on_error=lambda exc: self.log.event("off_path_failed", level="error", error=type(exc).__name__)
+        )
+        self.live.afterwards.append(Shadow(self.off_path, self._shadowed, self.metrics.shadow_dropped))
+        self.live.afterwards.append(Judged(self.off_path, self._judged, self.metrics.judged_dropped))
         self.metrics.in_flight(lambda: self.live.in_flight)
+        self.metrics.findings(lambda: findings(self.live.setup))
+        self.tending = Tending(self.log)
+        self.tending.use(setup.backends)
         self._limits = LimitsOf(Limits(settings.access.keys))
         self._state_dir = settings.server.state_dir
+        self.engines = Supervisor(self._state_dir / "engines", self.log.event, self.metrics)
+        self._want(self._loaded, self._planned(self._loaded))
         self._reload = asyncio.Event()
+        self._digests: dict[str, str] = {}
         self._workers: set[Path] = set()
         self._responses = settings.responses
         self._store = store.make(settings.responses, time.monotonic, self.metrics.stored)
@@ -147,7 +207,7 @@ class Application:
             self.live,
             doors,
             Listing(self.live, int(time.time())),
-            operations(self.live, self.metrics, self.recorder),
+            operations(self.live, self.metrics, self.recorder, self.engines.states),
             self._lifespan,
             below={"/responses/": Kept(self.live, shelf, self._limits)},
         )
@@ -160,8 +220,22 @@ class Application:
         loaded = load(self._config)
         if self._overrides:
             server = loaded.settings.server.model_copy(update=self._overrides)
-            loaded = structs.replace(loaded, settings=loaded.settings.model_copy(update={"server": server}))
+            # Engines whose port is not written keep out of the way of the gateway's own.
+            settings = addressed(loaded.settings.model_copy(update={"server": server}))
+            loaded = structs.replace(loaded, settings=settings)
         return loaded
+
+    def _planned(self, loaded: Loaded) -> Plan | None:
+        """What to run here; None when somebody else does. Raises ConfigError."""
+        return None if self._environ is None else engines_of(loaded, self.resources.resolve, self._environ)
+
+    def _want(self, loaded: Loaded, planned: Plan | None) -> None:
+        if planned is None or self._environ is None:
+            return
+        for told in planned.told:
+            self.log.event("config_warning", level="warning", warning=str(loaded.lines.mistake(*told)))
+        self.metrics.engines([process.name for process in planned.processes])
+        self.engines.want(planned.processes, inherited(loaded.settings, self._environ))
 
     # -- lifespan -------------------------------------------------------------------------------------------------------------------
 
@@ -177,12 +251,22 @@ class Application:
                 watcher = group.create_task(self._watch())
                 workers = group.create_task(self.resources.workers(self.log, self._workers))
                 warm = group.create_task(self.resources.warm(self.live.setup))
+                engines = group.create_task(self.engines.run())
+                off_path = group.create_task(self.off_path.run())
+                tending = group.create_task(self._tend())
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
                 watcher.cancel()
                 workers.cancel()
                 warm.cancel()
+                engines.cancel()  # requests under way have had their time: the server has drained
+                off_path.cancel()
+                tending.cancel()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _tend(self) -> None:
+        if self.live.setup.settings.server.tend:
+            await self.tending.run()
 
     async def _start(self, stack: AsyncExitStack) -> None:
         self.log.start()
@@ -213,17 +297,29 @@ class Application:
             try:
                 self._read_bypass()
                 now = Fingerprint.of(self._loaded.watched)
-                if self._reload.is_set() or now != seen:
+                if self._learn() or self._reload.is_set() or now != seen:
                     self._reload.clear()
                     seen = now
                     await self.reload()
             except Exception as exc:
                 self.log.event("watch_failed", level="error", error=type(exc).__name__)
 
+    def _learn(self) -> bool:
+        """Has a server said that another model answers behind a rung than was thought? Calibrations are then looked at again."""
+        setup = self.live.setup
+        promised = [route for route in setup.settings.routes.values() if route.accept.risk is not None]
+        seconds = [route.accept.agrees_with.rung for route in promised if route.accept.agrees_with is not None]
+        names = {*seconds, *(rung for route in promised for rung in route.ladder)}
+        told = {name: str(getattr(setup.backends[name], "digest", "")) for name in names}
+        known = {name: self._digests.get(name, rung.digest) for name, rung in setup.rungs.items()}
+        new = {name: digest for name, digest in told.items() if digest and digest != known[name]}
+        self._digests.update(new)
+        return bool(new)
+
     async def reload(self) -> bool:
         """Validate whole, then swap. False, and the old configuration stays, when anything is wrong with the new one."""
         try:
-            loaded, setup = await asyncio.to_thread(self._load_and_build)
+            loaded, setup, planned = await asyncio.to_thread(self._load_and_build)
         except ConfigError as exc:
             self.metrics.reloaded(False)
             wrong = [str(m) for m in exc.mistakes if m.severity == "error"]
@@ -233,7 +329,9 @@ class Application:
         self._limits.now = Limits(setup.settings.access.keys, self._limits.now)
         self.metrics.reconfigure(list(setup.routes), [*setup.rungs, *setup.embedders])
         self.live.setup = setup
+        self.tending.use(setup.backends)
         self._tell(setup)
+        self._want(loaded, planned)
         self.metrics.reloaded(True)
         if setup.settings.responses.model_copy(update={"ttl": self._responses.ttl}) != self._responses:
             self.log.event("restart_needed", level="warning", table="responses")  # what it keeps cannot move elsewhere
@@ -241,9 +339,17 @@ class Application:
         await self.resources.workers(self.log, self._workers)
         return True
 
-    def _load_and_build(self) -> tuple[Loaded, Setup]:
+    def _load_and_build(self) -> tuple[Loaded, Setup, Plan | None]:
         loaded = self._load()
-        return loaded, build(loaded, self.resources)
+        return loaded, build(loaded, self.resources, self._digests), self._planned(loaded)
+
+    def _shadowed(self, record: ShadowRecord) -> None:
+        self.metrics.shadow(record)
+        self.recorder.beside(record)
+
+    def _judged(self, record: JudgedRecord) -> None:
+        self.metrics.judged(record)
+        self.recorder.beside(record)
 
     def _tell(self, setup: Setup) -> None:
         self.metrics.config(setup.digest)
@@ -263,8 +369,10 @@ class Application:
         self.log.event("bypass", level="warning", all=now.all, routes=sorted(now.routes))
 
 
-def serve(config: Path, *, host: str | None = None, port: int | None = None) -> int:
-    """Serve until SIGINT or SIGTERM. Returns the exit code.
+def serve(
+    config: Path, *, host: str | None = None, port: int | None = None, engines: Mapping[str, str] | None = None
+) -> int:
+    """Serve until SIGINT or SIGTERM. engines: as in `Application`. Returns the exit code.
 
     The socket is bound here and `uvicorn.Server` is driven here: uvicorn's own supervisor would take SIGHUP for a restart.
     Raises ConfigError.
@@ -272,7 +380,9 @@ def serve(config: Path, *, host: str | None = None, port: int | None = None) -> 
     import uvicorn
 
     given = {"host": host, "port": port}
-    app = Application(config, overrides={name: value for name, value in given.items() if value is not None})
+    app = Application(
+        config, overrides={name: value for name, value in given.items() if value is not None}, engines=engines
+    )
     server = app.live.setup.settings.server
     try:
         listening = bind(server.host, server.port)

@@ -2,20 +2,17 @@
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from importlib import resources as package_data
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import orjson
-from msgspec import structs
-
 from backends.base import Backend, BackendConfig, BackendResources
 from backends.embedding.base import Embedder, EmbedderConfig
+from gateway import promise as promising
 from gateway.access.keys import Keys
-from gateway.confidence import Calibration, CalibrationError, calibration
 from gateway.decide import Route, Rung
 from gateway.settings.load import Loaded
 from gateway.settings.mistakes import ConfigError, Mistake, Severity, Where
@@ -38,7 +35,8 @@ class Lent(BackendResources, RouterResources, Protocol):
 class _Parts:
     """What is being built, and what was found wrong so far."""
 
-    def __init__(self, loaded: Loaded, lent: Lent) -> None:
+    def __init__(self, loaded: Loaded, lent: Lent, digests: Mapping[str, str]) -> None:
+        self.digests = digests
         self.loaded = loaded
         self.settings = loaded.settings
         self.lent = lent
@@ -50,9 +48,10 @@ class _Parts:
         self.mistakes.append(self.loaded.lines.mistake(where, message, severity))
 
 
-def build(loaded: Loaded, lent: Lent) -> Setup:
-    """Raises ConfigError with every mistake that building finds."""
-    parts = _Parts(loaded, lent)
+def build(loaded: Loaded, lent: Lent, digests: Mapping[str, str] | None = None) -> Setup:
+    """digests: what backends have learnt of their models from their servers before. Raises ConfigError with every mistake that building
+    finds."""
+    parts = _Parts(loaded, lent, digests or {})
     settings = loaded.settings
     for name, config in settings.backends.items():
         _backend(parts, name, config)
@@ -135,7 +134,7 @@ def _rung(parts: _Parts, name: str, config: BackendConfig) -> Rung:
         timeout=config.timeout,
         paid=bool(price.input or price.output),
         modality=frozenset(config.modalities),
-        digest=str(getattr(backend, "digest", "") or config.digest()),
+        digest=str(getattr(backend, "digest", "") or parts.digests.get(name) or config.digest()),
         passthrough=getattr(config, "auth", "") == "passthrough",
     )
 
@@ -153,26 +152,90 @@ def _route(parts: _Parts, name: str, route: RouteSettings, rungs: Mapping[str, R
             parts.say((*where, constraint.kind), str(exc))
     if constraint is not None and constraint.kind == "schema":
         _compare(parts, where, route, constraint)
-    ladder = []
-    for position, rung in enumerate(route.ladder):
-        proving = position < len(route.ladder) - 1 or len(route.ladder) == 1
-        ladder.append(_calibrated(parts, (*where, "accept"), route, rungs[rung]) if proving else rungs[rung])
+    promises = [_promise(parts, name, route, rungs, position) for position in range(len(route.ladder))]
+    mode, ladder, shadowed = _fallen(parts, where, route, promises)
+    accept = route.accept
     return Route(
         name=name,
-        ladder=tuple(ladder),
-        mode=route.mode,
+        ladder=ladder,
+        mode=mode,
         min_score=route.min_score,
         constraint=constraint,
         render=route.render,
         validators=_validators(parts, where, route),
-        risk=route.accept.risk,
+        risk=accept.risk,
         strict=route.strict,
         deliver_unproven=route.on_unavailable == "deliver",
         egress=route.egress,
         max_usd=route.budget.usd,
         max_attempts=route.budget.attempts,
         seconds=route.deadline or parts.settings.server.deadline,
+        companion=rungs[accept.agrees_with.rung] if accept.agrees_with else None,
+        agreement=accept.agrees_with.when if accept.agrees_with else "",
+        repair=accept.repair,
+        samples=accept.self_consistency.samples if accept.self_consistency else 0,
+        temperature=accept.self_consistency.temperature if accept.self_consistency else 0.7,
+        waste=route.speculate.waste if route.speculate else None,
+        window=route.stream.window if route.stream else None,
+        lag=route.stream.lag if route.stream else 0,
+        writes=route.writes,
+        tools=promising.tool_rules(route, promises),
+        canary=route.canary,
+        shadowed=shadowed,
+        sample=route.shadow.sample,
+        in_flight=route.shadow.in_flight,
     )
+
+
+def _second(parts: _Parts, route: RouteSettings, rungs: Mapping[str, Rung]) -> promising.Engine | None:
+    if route.accept.agrees_with is None:
+        return None
+    name = route.accept.agrees_with.rung
+    return promising.engine(parts.backends.get(name), parts.settings.backends[name], rungs[name].digest)
+
+
+def _promise(
+    parts: _Parts, name: str, route: RouteSettings, rungs: Mapping[str, Rung], position: int
+) -> promising.Promise:
+    """The top rung has nothing to prove, unless it is the only one."""
+    rung = rungs[route.ladder[position]]
+    if position == len(route.ladder) - 1 and position > 0:
+        return promising.Promise(rung, True)
+    backend, folder = parts.backends.get(rung.name), parts.loaded.folder
+    brought = getattr(backend, "calibration", None)
+    return promising.promise(
+        parts.say,
+        ("routes", name),
+        name,
+        route,
+        rung,
+        promising.engine(backend, parts.settings.backends[rung.name], rung.digest),
+        second=_second(parts, route, rungs),
+        folder=parts.loaded.calibrations,
+        given=resolve(folder, route.accept.calibration) if route.accept.calibration else None,
+        brought=resolve(folder, Path(brought)) if brought else None,
+    )
+
+
+def _fallen(
+    parts: _Parts, where: Where, route: RouteSettings, promises: Sequence[promising.Promise]
+) -> tuple[str, tuple[Rung, ...], tuple[Rung, ...]]:
+    """Mode, ladder and shadowed rungs. A rung that cannot keep the promise for want of a calibration is asked in shadow only: on the path
+    every answer of its would go up the ladder. Where nobody above can be asked it stays: an unproven answer is all there is."""
+    ladder = tuple(promise.rung for promise in promises)
+    small, top = promises[:-1], ladder[-1]
+    if route.mode == "shadow":
+        return route.mode, ladder, tuple(promise.rung for promise in small)
+    lost = tuple(promise.rung for promise in small if not promise.holds)
+    reachable = not top.missing and not (route.egress == "local" and top.cloud)
+    if route.mode == "observe" or not lost or not reachable:
+        return route.mode, ladder, ()
+    names = ", ".join(f"'{rung.name}'" for rung in lost)
+    if len(lost) == len(small):
+        parts.say((*where, "mode"), f"`shadow` instead of `{route.mode}` until {names} is calibrated", "warning")
+        return "shadow", ladder, lost
+    parts.say((*where, "mode"), f"{names} is asked in `shadow` only until it is calibrated", "warning")
+    return route.mode, tuple(rung for rung in ladder if rung not in lost), lost
 
 
 def _constraint(route: RouteSettings) -> Constraint | None:
@@ -193,47 +256,6 @@ def _compare(parts: _Parts, where: Where, route: RouteSettings, constraint: Cons
         check = getattr(parts.backends.get(rung), "check_schema", None)
         for difference in check(constraint.value) if check else ():
             parts.say((*where, "ladder", position), f"'{rung}' cannot answer the route's schema: {difference}")
-
-
-def _calibrated(parts: _Parts, where: Where, route: RouteSettings, rung: Rung) -> Rung:
-    """`rung` with the threshold that the route's promised risk demands of it. Without one it is never sure."""
-    risk = route.accept.risk
-    if risk is None:
-        return rung
-    path = route.accept.calibration or getattr(parts.backends.get(rung.name), "calibration", None)
-    if path is None:
-        parts.say(
-            (*where, "risk"),
-            f"'{rung.name}' has no calibration: it will never be sure, every answer escalates",
-            "warning",
-        )
-        return rung
-    found = _read_calibration(parts, (*where, "calibration"), resolve(parts.loaded.folder, Path(path)))
-    if found is None:
-        return rung
-    if found.model_digest != rung.digest:
-        parts.say(
-            (*where, "calibration"),
-            f"{path} was measured on another model ({found.model_digest[:16]}) than '{rung.name}' is ({rung.digest[:16]}): "
-            "it will never be sure",
-            "warning",
-        )
-        return rung
-    threshold = found.threshold(risk)
-    if threshold is None:
-        best = min(point.error for point in found.curve)
-        parts.say((*where, "risk"), f"'{rung.name}' cannot keep a risk of {risk:g}: its best is {best:.4f}", "warning")
-        return rung
-    return structs.replace(rung, threshold=threshold, calibrated=found.digest)
-
-
-def _read_calibration(parts: _Parts, where: Where, path: Path) -> Calibration | None:
-    try:
-        data = path.read_bytes()
-        return calibration(orjson.loads(data), short_hash(data))
-    except (OSError, orjson.JSONDecodeError, CalibrationError) as exc:
-        parts.say(where, f"{path}: {exc}")
-        return None
 
 
 def _validators(parts: _Parts, where: Where, route: RouteSettings) -> tuple[Validator, ...]:

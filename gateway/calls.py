@@ -5,8 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
+from gateway import escalate
+from gateway.canonical import canonical
 from gateway.decide import Route, Rung
+from gateway.growing import Growing
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
 from wire.types import Call, Chunk, Constraint
@@ -18,6 +22,10 @@ SPOKEN = {"messages": ("anthropic-version", "anthropic-beta")}
 THINKING = "thinking_blocks"
 MARGIN = 1.5
 """Tokens of a prompt may be so many times the estimate (code, other languages than English, the chat template)."""
+WRITES = "x-weir-writes"
+"""Our own mark on a tool that changes something; it never goes upstream."""
+MEND = "Your last answer was rejected: {detail}. Answer again, and only with what was asked for."
+"""Names the broken rule; a verdict's detail holds no value out of the answer."""
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -28,6 +36,104 @@ def constraint_for(story: Story, rung: Rung) -> Constraint | None:
     return story.route.constraint if story.route.small(rung) else None
 
 
+def fitted(story: Story) -> escalate.Plan:
+    """The plan, with what only the request shows: tools that it marks as writing, and how many choices it wants. Several choices are one
+    answer to nobody: there is no vote over them, and no second try."""
+    plan, asked = story.plan, story.asked
+    if story.straight or story.route is None:
+        return plan
+    if asked.wants.n > 1 and (plan.repair or plan.samples):
+        plan = replace(plan, repair=0, samples=0)
+    native = (asked.native or {}).get("tools")  # a translation may have lost the mark
+    tools = [*(asked.body.get("tools") or ()), *(native if isinstance(native, list) else ())]
+    marked = [name for name in map(_writing, tools) if name and name not in plan.tools]
+    return replace(plan, tools={**plan.tools, **dict.fromkeys(marked, "never")}) if marked else plan
+
+
+def _writing(tool: Any) -> str:
+    """The name of a tool that says of itself that it changes something, by our mark or by MCP's annotations (schema 2025-06-18,
+    ToolAnnotations); "" of any other."""
+    if not isinstance(tool, Mapping):
+        return ""
+    parts = [tool[key] for key in ("function", "custom") if isinstance(tool.get(key), Mapping)]
+    inner: Mapping[str, Any] = parts[0] if parts else {}
+    for part in (tool, inner):
+        told = part.get("annotations")
+        told = told if isinstance(told, Mapping) else {}
+        if part.get(WRITES) is True or told.get("readOnlyHint") is False or told.get("destructiveHint") is True:
+            return str(inner.get("name") or tool.get("name") or "")
+    return ""
+
+
+def learnt(story: Story, attempt: AttemptStory) -> None:
+    """What the plan wants to know of an answer that has ended: what it says, which tools it calls, how likely it is right."""
+    plan = story.plan
+    attempt.known = attempt.probability
+    if not (plan.companion or plan.samples or plan.tools or plan.writes):
+        return
+    drafts = attempt.gate.fold.drafts()
+    attempt.calls = tuple(dict.fromkeys(call.name for draft in drafts for call in draft.tool_calls))
+    if plan.companion is None and not plan.samples:
+        return
+    wanted = constraint_for(story, attempt.rung)
+    schema = wanted.value if wanted is not None and wanted.kind == "schema" and isinstance(wanted.value, dict) else None
+    tools = {name: tool.parameters for name, tool in _tools(story.asked.body).items()}
+    attempt.answer = "\0".join(canonical(d.text, d.tool_calls, schema=schema, tools=tools) for d in drafts)
+
+
+def growing(story: Story, attempt: AttemptStory) -> Growing | None:
+    """What looks at this attempt's answer while it grows; None where the plan has no use for that. A rung whose answer is looked at is
+    asked live."""
+    route, rung, plan = story.route, attempt.rung, story.plan
+    if route is None or story.straight or attempt.purpose in escalate.OPINIONS or not route.small(rung):
+        return None
+    higher = escalate.can_climb(plan, story.snapshots(), attempt.index)
+    soft = rung.soft if higher and story.asked.wants.n == 1 and route.waste is not None else None
+    collapsed = rung.collapsed if higher and story.asked.wants.n == 1 else None
+    window = route.window if _may_flow(story, attempt) else None
+    if soft is None and collapsed is None and window is None and not (higher and route.window is not None):
+        return None
+    return Growing(
+        ask_of(story, rung), validators_for(story, rung), soft=soft, collapsed=collapsed, window=window
+    )  # fmt: skip
+
+
+def _may_flow(story: Story, attempt: AttemptStory) -> bool:
+    """Free text, wanted piece by piece, of a rung that has not promised how sure it is."""
+    asked, route = story.asked, story.route
+    choice = asked.body.get("tool_choice")
+    forced = bool(asked.body.get("tools")) and choice not in (None, "auto", "none")
+    return (
+        route is not None
+        and route.window is not None
+        and route.risk is None
+        and asked.wants.stream
+        and asked.wants.n == 1
+        and not forced
+        and story.plan.agreement != "always"
+        and constraint_for(story, attempt.rung) is None
+    )
+
+
+def shown(story: Story, chunk: Chunk) -> Chunk:
+    """`chunk` with the log-probabilities that the caller asked for. Weir asks for some on its own, and for more alternatives."""
+    if chunk.logprobs is None:
+        return chunk
+    if not story.asked.wants.logprobs:
+        return replace(chunk, logprobs=None)
+    wanted = story.asked.body.get("top_logprobs")
+    most = wanted if type(wanted) is int else 0
+    told = chunk.logprobs.get("content")
+    if not isinstance(told, list) or all(len(entry.get("top_logprobs") or ()) <= most for entry in told):
+        return chunk
+    return replace(chunk, logprobs={**chunk.logprobs, "content": [_likeliest(entry, most) for entry in told]})
+
+
+def _likeliest(entry: Mapping[str, Any], most: int) -> Mapping[str, Any]:
+    others = sorted(entry.get("top_logprobs") or (), key=lambda other: -(other.get("logprob") or 0.0))
+    return {**entry, "top_logprobs": others[:most]}
+
+
 def may_hold(story: Story, attempt: AttemptStory) -> bool:
     """Is this attempt's answer held until it was checked? Then nobody wants it piece by piece."""
     if story.straight:
@@ -35,16 +141,21 @@ def may_hold(story: Story, attempt: AttemptStory) -> bool:
     return attempt.index < len(story.plan.rungs) - 1 or story.plan.strict or story.plan.top_proves
 
 
-def validators_for(story: Story, rung: Rung) -> Sequence[Validator]:
-    """All of the route's checks for a small rung, the hard ones for the top."""
+def validators_for(story: Story, rung: Rung, *, soft: bool = True) -> Sequence[Validator]:
+    """All of the route's checks for a small rung, the hard ones for the top. soft=False: the hard ones, for an answer that need not be
+    sure of itself."""
     if story.route is None or story.straight:
         return ()
-    if story.route.small(rung):
+    if story.route.small(rung) and soft:
         return story.route.validators
     return [validator for validator in story.route.validators if not getattr(validator, "soft", False)]
 
 
-def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
+def call_for(
+    story: Story, rung: Rung, seconds: float, *, held: bool, watched: bool = False, attempt: AttemptStory | None = None
+) -> Call:
+    """held: nobody sees the answer before it was checked. watched: it is looked at while it grows. attempt: for which the call is made,
+    when that is no plain one."""
     asked, query = story.asked, story.asked.query
     headers = query.headers
     if not story.verbatim:
@@ -52,11 +163,11 @@ def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
         kept = (*FORWARDED, *SPOKEN.get(spoken if spoken == asked.dialect else "", ()))
         headers = {name: headers[name] for name in kept if name in headers}
     return Call(
-        body=body_for(story, rung),
+        body=body_for(story, rung) if attempt is None else _bent(story, attempt, body_for(story, rung)),
         seconds=seconds,
         constraint=constraint_for(story, rung),
-        live=asked.wants.stream and not held,
-        logprobs=asked.wants.logprobs,
+        live=watched or (asked.wants.stream and not held),
+        logprobs=asked.wants.logprobs or (rung.scorer is not None and not story.straight),
         text=query.text,
         model=query.model,
         raw=asked.raw if story.verbatim else b"",
@@ -64,14 +175,41 @@ def call_for(story: Story, rung: Rung, seconds: float, *, held: bool) -> Call:
         native=asked.native,
         credential=story.credential if rung.passthrough else "",
         request_id=story.id,
+        session=query.session,
+        signature=query.signature,
         headers={name: value for name, value in headers.items() if not name.startswith("x-weir-")},
     )
+
+
+def _bent(story: Story, attempt: AttemptStory, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The body of an attempt that is not the rung's first: told what was wrong, or asked for another sample."""
+    before = [other for other in story.attempts if other.index == attempt.index and other is not attempt]
+    if attempt.purpose == "repair":
+        return _told_off(body, next(other for other in reversed(before) if other.purpose != "sample"))
+    if attempt.purpose == "sample" and story.route is not None:
+        seed = body.get("seed")
+        number = 1 + sum(other.purpose == "sample" for other in before)
+        first = seed if type(seed) is int else 0
+        return {**body, "temperature": story.route.temperature, "seed": first + number}
+    return body
+
+
+def _told_off(body: Mapping[str, Any], bad: AttemptStory) -> Mapping[str, Any]:
+    """Calls are quoted as text: chat templates parse the arguments of calls in a conversation, and these may be no JSON."""
+    drafts = bad.gate.fold.drafts()
+    said = drafts[0].text if drafts else ""
+    calls = drafts[0].tool_calls if drafts else ()
+    quoted = [said, *(orjson.dumps({"name": call.name, "arguments": call.arguments}).decode() for call in calls)]
+    answer = "\n".join(part for part in quoted if part)
+    detail = bad.verdict.detail if bad.verdict is not None else ""
+    told = [{"role": "assistant", "content": answer}, {"role": "user", "content": MEND.format(detail=detail)}]
+    return {**body, "messages": [*(body.get("messages") or ()), *told]}
 
 
 def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
     """The canonical body. Reasoning of one model is never replayed into another: thinking, signed by Anthropic's models, which chat
     clients send back, goes to rungs of theirs only."""
-    body = _within(story, rung)
+    body = _unmarked(_within(story, rung))
     messages = body.get("messages") or ()
     if getattr(story.setup.backends[rung.name], "dialect", "chat") == "messages":
         return body
@@ -79,6 +217,20 @@ def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
         return body
     kept = [{key: value for key, value in message.items() if key != THINKING} for message in messages]
     return {**body, "messages": kept}
+
+
+def _unmarked(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    tools = body.get("tools") or ()
+    if not any(WRITES in tool or WRITES in (tool.get("function") or ()) for tool in tools):
+        return body
+    return {**body, "tools": [_without_mark(tool) for tool in tools]}
+
+
+def _without_mark(tool: Mapping[str, Any]) -> dict[str, Any]:
+    told = {key: value for key, value in tool.items() if key != WRITES}
+    if isinstance(inner := tool.get("function"), Mapping):
+        told["function"] = {key: value for key, value in inner.items() if key != WRITES}
+    return told
 
 
 def _within(story: Story, rung: Rung) -> Mapping[str, Any]:

@@ -13,7 +13,8 @@ from gateway.escalate import Plan, plan
 from gateway.setup import Live, Target
 from gateway.story import Story
 from wire.errors import NotFound
-from wire.types import Scores
+from wire.hashing import portion
+from wire.types import Query, Scores
 
 BYPASS_HEADER = "x-weir-bypass"
 OFF = frozenset({"", "0", "false", "off", "no"})
@@ -52,11 +53,19 @@ async def choose(live: Live, story: Story) -> None:
     story.route, story.mode, story.decision = route, route.mode, decision
     if bypassed or decision.route in live.bypass.routes:
         _straight(story, Decision(route.name, "bypass", decision.score), target, target.through or route.top.name)
-    elif route.mode == "observe":
+    elif not enforced(route, query):
         story.would = route.top.name if decision.direct else route.ladder[0].name
         _straight(story, decision, target, target.through or route.top.name)
     else:
         _climbing(story, route, decision, first)
+
+
+def enforced(route: Route, query: Query) -> bool:
+    """May small rungs answer this request? In `canary`, of a share of the conversations, and of one always or never: no agent sees two
+    kinds of answers in turn."""
+    if route.mode == "canary":
+        return portion("canary", query.tenant, query.session) < route.canary
+    return route.mode == "enforce"
 
 
 async def _route(story: Story) -> Decision:

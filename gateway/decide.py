@@ -78,6 +78,14 @@ class Route(Struct, frozen=True):
     writes: Sequence[str] = ()
     tools: Mapping[str, ToolRule] = {}
     canary: float = 1.0
+    """Share of conversations that `mode: canary` enforces."""
+    shadowed: Sequence[Rung] = ()
+    """Small rungs that are asked off the path: in `mode: shadow` those of the ladder; else those that may not answer until they are
+    calibrated, which then stand on no ladder."""
+    sample: float = 1.0
+    """Share of the requests that `shadowed` rungs are asked."""
+    in_flight: int = 2
+    """Of those, most at once."""
 
     @property
     def top(self) -> Rung:

@@ -1,28 +1,44 @@
 """What to do next: a function of the past. Pure: no clock, no chance, nothing is started here.
 
-    next_step(plan, attempts, budget) -> Start(rung, seconds) | Stop(attempt) | Wait | Deliver(attempt) | GiveUp(why)
+    next_step(plan, attempts, budget) -> Start(rung, seconds, purpose) | Stop(attempt) | Wait | Deliver(attempt) | GiveUp(why)
 
-The pipeline asks after every event (first content, verdict, attempt ended, deadline) and does as told. It sees running attempts, so
-a second small model beside the first, a speculative large one, voting and early abort are decisions of this module, not special
-cases of the pipeline. What is here is the simplest instance: one attempt at a time, up the ladder.
+The pipeline asks after every event (content, verdict, attempt ended, deadline) and does as told. It sees running attempts, so a second
+small model beside the first, a speculative large one, voting, a second try and early abort are decisions of this module, not special
+cases of the pipeline. One attempt at a time, up the ladder, is the simplest instance.
 
 The table, first line that applies:
 
-    an attempt may be delivered                      Deliver   (the pipeline stops the others)
-    a running attempt has already failed its check   Stop
-    an attempt is running                            Wait
-    time is up                                       GiveUp(deadline)
+    an attempt's answer may be delivered             Deliver   (the pipeline stops the others)
+    a running attempt cannot be delivered any more   Stop
+    an answer needs a second opinion                 Start     (purpose agree: the companion; sample: the same rung again)
+    a running answer looks unsure, waste is granted  Start     (purpose early: the next rung)
+    something that may be delivered is under way     Wait
+    time is up                                       GiveUp(deadline), or Deliver(degraded)
+    a bad form can be mended                         Start     (purpose repair: the same rung, told what was wrong)
+    second opinions are under way for nobody         Stop
     a higher rung can be asked                       Start
     the route delivers unproven answers              Deliver(degraded)
     otherwise                                        GiveUp
 
-A small rung's answer may be delivered when its verdict is PASS: undecided is not sure. The top rung's may be delivered from its first
-content on, whatever the soft checks say; only where the route is `strict` it must first fit the schema. A ladder's only rung, when it
-is in the house, is a small rung and must prove itself. After Deliver nothing is
-asked any more: that is the commit point.
+May an answer be delivered? `standing` says good, open or bad:
+
+    the top rung        good from its first content on, whatever the soft checks say; where the route is `strict` it must first fit
+                        the schema. A ladder's only rung, when it is in the house, is a small rung and must prove itself
+    a small rung        good when it has ended and its verdict is PASS: undecided is not sure. Bad with `policy` when it calls a tool
+                        that only a larger model may call, whatever its verdict
+      flows             free text, its window full and nothing failed: good while it runs
+      agreement always  and the companion says the same; one that calls a tool of `local: agree` needs that on any route
+      agreement grey    a `low_confidence` in the grey zone is good too when the companion says the same
+      samples           or when more than half of the samples and itself do: the first that said so is delivered
+    an early rung       open until every attempt below it is bad
+    agree, sample       never by itself
+
+What costs more than one try a rung (agree, sample, repair) is only started where an attempt is left for the rung above. After Deliver
+nothing is asked any more: that is the commit point.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Literal
 
 from msgspec import Struct
@@ -33,6 +49,19 @@ from wire.errors import Reason
 
 SOFT: frozenset[Reason] = frozenset({"low_confidence", "disagreement", "unsupported"})
 """Rejections of an answer that is unproven, not proven bad: only these may be delivered as degraded."""
+MENDABLE: frozenset[Reason] = frozenset({"schema", "tool_arguments"})
+"""Rejections that name a broken rule, so that a model can be told and asked again."""
+GREY = 0.5
+"""An answer that is not sure enough, but this likely to be right, is worth a second opinion of a small model."""
+COMPANION = -1
+"""The companion's place as a rung: it is on no ladder."""
+
+Purpose = Literal["", "repair", "sample", "agree", "early"]
+"""Why an attempt was made; "" for a rung in its turn."""
+Local = Literal["always", "agree", "never"]
+"""May a small model's call of a tool be delivered?"""
+OPINIONS = ("agree", "sample")
+"""Purposes of attempts that are evidence for another one."""
 
 
 class Plan(Struct, frozen=True):
@@ -51,6 +80,23 @@ class Plan(Struct, frozen=True):
     """Kinds of content parts in the request: a rung that does not take one of them is never asked."""
     reserve: float = 0.5
     """Share of the time left that a rung leaves to those above it."""
+    companion: Rung | None = None
+    agreement: Literal["", "always", "grey"] = ""
+    repair: int = 0
+    samples: int = 0
+    early: bool = False
+    """The route's waste budget has granted one early start."""
+    tools: Mapping[str, Local] = {}
+    writes: Sequence[str] = ()
+    """Globs: a tool that `tools` does not name and one of these matches is for larger models only."""
+
+    def rung(self, index: int) -> Rung:
+        """The rung at `index`, which may be COMPANION. Raises LookupError."""
+        if index != COMPANION:
+            return self.rungs[index]
+        if self.companion is None:
+            raise LookupError("no companion")
+        return self.companion
 
 
 class Attempt(Struct, frozen=True):
@@ -58,7 +104,7 @@ class Attempt(Struct, frozen=True):
 
     number: int
     rung: int
-    """Index into `Plan.rungs`."""
+    """Index into `Plan.rungs`, or COMPANION."""
     running: bool = True
     begun: bool = False
     """Content has come."""
@@ -68,6 +114,21 @@ class Attempt(Struct, frozen=True):
     """It did not answer."""
     cost: float = 0.0
     """USD, estimated while it runs."""
+    purpose: Purpose = ""
+    stopped: bool = False
+    """Ended by us, before its end."""
+    seconds: float = 0.0
+    """It has run so long."""
+    answer: str = ""
+    """Canonical form of the finished answer: equal strings mean equal answers. "" while that is unknown."""
+    calls: Sequence[str] = ()
+    """Names of the tools that the finished answer calls."""
+    probability: float | None = None
+    """That the finished answer is right; None when nobody knows."""
+    unsure: bool = False
+    """While it runs: a value token was less likely than the rung's soft threshold."""
+    flows: bool = False
+    """While it runs: free text whose window is full, and nothing has failed."""
 
 
 class Budget(Struct, frozen=True):
@@ -78,6 +139,7 @@ class Budget(Struct, frozen=True):
 class Start(Struct, frozen=True):
     rung: int
     seconds: float
+    purpose: Purpose = ""
 
 
 class Stop(Struct, frozen=True):
@@ -106,6 +168,20 @@ class GiveUp(Struct, frozen=True):
 Step = Start | Stop | Wait | Deliver | GiveUp
 
 
+class Standing(Struct, frozen=True):
+    """May an attempt's answer be delivered?"""
+
+    state: Literal["good", "open", "bad"]
+    reason: Reason | None = None
+    """Why it is bad; of an open one that has ended, why it is if nothing more is learnt."""
+    needs: Literal["", "agree", "sample"] = ""
+    """Open: a second opinion that was not asked for yet."""
+
+
+GOOD, OPEN = Standing("good"), Standing("open")
+WAIT = Wait()
+
+
 def plan(
     route: Route,
     decision: Decision,
@@ -131,76 +207,330 @@ def plan(
         max_attempts=route.max_attempts,
         modality=modality,
         reserve=reserve,
+        companion=route.companion,
+        agreement=route.agreement if route.companion is not None else "",
+        repair=route.repair,
+        samples=route.samples,
+        tools={name: rule.local for name, rule in route.tools.items()},
+        writes=route.writes,
     )
 
 
 def next_step(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:
     """See the table at the head of this file."""
+    hopeless: Attempt | None = None
+    pending: list[tuple[Attempt, Standing]] = []
     for attempt in attempts:
-        if deliverable(plan, attempt):
+        stands = standing(plan, attempts, attempt)
+        if stands.state == "good":
             return Deliver(attempt.number)
-    for attempt in attempts:
-        if (
-            attempt.running
-            and attempt.verdict is not None
-            and attempt.verdict.opinion == "fail"
-            and not _top(plan, attempt)
-        ):
-            return Stop(attempt.number)
-    if any(attempt.running for attempt in attempts):
-        return Wait()
+        if stands.state == "open":
+            pending.append((attempt, stands))
+        elif attempt.running and hopeless is None:
+            hopeless = attempt
+    if hopeless is not None:
+        return Stop(hopeless.number)
+    opinion: Attempt | None = None
+    if pending:
+        beside = _beside(plan, attempts, pending, budget)
+        if beside is not None:
+            return beside
+        if any(_awaited(attempt, stands) for attempt, stands in pending):
+            return WAIT
+        opinion = next((attempt for attempt, _ in pending if attempt.running), None)
     if budget.seconds <= 0:
-        return _unproven(plan, attempts) or GiveUp("deadline")
+        return Stop(opinion.number) if opinion else _unproven(plan, attempts) or GiveUp("deadline")
+    repair = _repair(plan, attempts, budget) if plan.repair else None
+    if repair is not None:
+        return repair
     index, refusal = _next_rung(plan, attempts)
+    if opinion is not None and (index is None or not (_small(plan, index) and plan.agreement == "always")):
+        return Stop(opinion.number)
     if index is not None:
-        rung = plan.rungs[index]
-        last = len(attempts) + 1 >= plan.max_attempts or not any(
-            _obstacle(plan, higher, attempts) is None for higher in plan.rungs[index + 1 :]
-        )
-        left = budget.seconds if last else budget.seconds * (1 - plan.reserve)
-        return Start(index, min(rung.timeout, left))
-    return _unproven(plan, attempts) or refusal
+        return Start(index, _seconds(plan, index, attempts, budget))
+    return _unproven(plan, attempts) or refusal or GiveUp("exhausted")
 
 
-def deliverable(plan: Plan, attempt: Attempt) -> bool:
-    """May this attempt's answer go out, proven, now?"""
+def standing(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standing:
+    """May this attempt's answer go out, proven, now? See the second table at the head of this file."""
     if attempt.error is not None:
-        return False
-    if not _top(plan, attempt) or plan.top_proves:
-        return not attempt.running and attempt.verdict is not None and attempt.verdict.passed
+        return Standing("bad", attempt.error)
+    if attempt.purpose in OPINIONS:
+        return _opinion(plan, attempts, attempt)
+    if attempt.purpose == "early" and any(
+        lower.number < attempt.number
+        and COMPANION < lower.rung < attempt.rung
+        and lower.purpose not in OPINIONS
+        and standing(plan, attempts, lower).state != "bad"
+        for lower in attempts
+    ):
+        return OPEN
+    if _small(plan, attempt.rung):
+        return _small_answer(plan, attempts, attempt)
     if plan.strict:
-        return not attempt.running and (attempt.verdict is None or attempt.verdict.reason != "schema")
-    return attempt.begun or not attempt.running
+        if attempt.running:
+            return OPEN
+        return Standing("bad", "schema") if _reason(attempt) == "schema" else GOOD
+    if attempt.stopped:
+        return Standing("bad", _reason(attempt))
+    return GOOD if attempt.begun or not attempt.running else OPEN
 
 
-def rejection(attempt: Attempt) -> Reason | None:
+def rejection(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Reason | None:
     """Why this attempt's answer is not taken; None when it is, or when that is still open."""
     if attempt.error is not None:
         return attempt.error
-    if attempt.verdict is None or attempt.verdict.passed:
+    if attempt.running or not _small(plan, attempt.rung):
+        return _reason(attempt)
+    stands = standing(plan, attempts, attempt)
+    return None if stands.state == "good" else stands.reason
+
+
+def effect(plan: Plan, calls: Sequence[str]) -> Local:
+    """May a small model's answer that calls these tools be delivered? The strictest rule of any of them."""
+    if not calls:
+        return "always"
+    rules = {
+        plan.tools.get(name) or ("never" if any(fnmatchcase(name, glob) for glob in plan.writes) else "always")
+        for name in calls
+    }
+    return "never" if "never" in rules else "agree" if "agree" in rules else "always"
+
+
+def can_climb(plan: Plan, attempts: Sequence[Attempt], index: int) -> bool:
+    """Could a rung above `index` be asked, as things stand?"""
+    return any(_obstacle(plan, rung, attempts) is None for rung in plan.rungs[index + 1 :])
+
+
+def ladder(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Those that could be delivered themselves, without the second opinions."""
+    return [attempt for attempt in attempts if attempt.purpose not in OPINIONS]
+
+
+# --- standings --------------------------------------------------------------------------------------------------------------------
+
+
+def _small_answer(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standing:
+    verdict = attempt.verdict
+    if attempt.running and not (verdict is not None and verdict.opinion == "fail"):
+        flows = attempt.flows and verdict is None and plan.agreement != "always"
+        return GOOD if flows else OPEN
+    if attempt.running or attempt.stopped or verdict is None:
+        return Standing("bad", _reason(attempt))
+    grey = not verdict.passed and _in_grey(attempt) and plan.agreement != "always"
+    if not verdict.passed and not grey:
+        return Standing("bad", verdict.reason)
+    rule = effect(plan, attempt.calls)
+    if rule == "never" or (rule == "agree" and plan.companion is None):
+        return Standing("bad", "policy")
+    if rule == "agree" or plan.agreement == "always" or (grey and plan.agreement == "grey"):
+        return _agreed(plan, attempts, attempt)
+    if not grey:
+        return GOOD
+    return _voted(plan, attempts, attempt) if plan.samples else Standing("bad", verdict.reason)
+
+
+def _agreed(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standing:
+    """Does the companion say the same?"""
+    companion = next((other for other in attempts if other.purpose == "agree"), None)
+    if companion is None:
+        reason = _reason(attempt) or "disagreement"
+        return Standing("bad", reason) if _passed_by(attempts, attempt) else Standing("open", reason, "agree")
+    if companion.error is not None:
+        return Standing("bad", companion.error)
+    if companion.running:
+        return Standing("open", "disagreement")
+    usable = not companion.stopped and companion.verdict is not None and companion.verdict.passed
+    if usable and attempt.answer and companion.answer == attempt.answer:
+        return GOOD
+    return Standing("bad", "disagreement")
+
+
+def _voted(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standing:
+    """Do more than half of all that were asked say the same? Those that have not answered yet count for nobody."""
+    reason = _reason(attempt)
+    samples = [other for other in attempts if other.purpose == "sample" and other.rung == attempt.rung]
+    winner, most = _majority(plan, attempt, samples)
+    if winner is not None:
+        return GOOD if winner is attempt else Standing("bad", reason)
+    unasked = 0 if _passed_by(attempts, attempt) else plan.samples - len(samples)
+    running = sum(sample.running for sample in samples)
+    if 2 * (most + running + unasked) <= plan.samples + 1:
+        return Standing("bad", reason)
+    return Standing("open", reason, "sample" if unasked > 0 else "")
+
+
+def _majority(plan: Plan, base: Attempt, samples: Sequence[Attempt]) -> tuple[Attempt | None, int]:
+    """The first attempt of the answer that has the majority of all that are to be asked, and how often the likeliest answer was given."""
+    votes = [base, *(sample for sample in samples if _votes(sample))]
+    counts = [sum(other.answer == vote.answer for other in votes) if vote.answer else 0 for vote in votes]
+    most = max(counts)
+    return (votes[counts.index(most)] if 2 * most > plan.samples + 1 else None), most
+
+
+def _votes(sample: Attempt) -> bool:
+    ended = not sample.running and not sample.stopped and sample.error is None
+    return ended and sample.verdict is not None and sample.verdict.passed
+
+
+def _opinion(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standing:
+    """Of a companion's or a sample's own answer: only a sample that the vote chose may go out, and nothing that calls what it may not."""
+    if attempt.running and _reason(attempt) is None:
+        return OPEN
+    if attempt.purpose == "sample" and _votes(attempt) and effect(plan, attempt.calls) == "always":
+        base = _asked_for(plan, attempts, attempt)
+        samples = [other for other in attempts if other.purpose == "sample" and other.rung == attempt.rung]
+        if base is not None and _majority(plan, base, samples)[0] is attempt:
+            return GOOD
+    return Standing("bad", _reason(attempt))
+
+
+def _asked_for(plan: Plan, attempts: Sequence[Attempt], sample: Attempt) -> Attempt | None:
+    """The answer in the grey zone that this sample was asked for."""
+    found = (other for other in ladder(attempts) if other.rung == sample.rung and not other.running)
+    return next((other for other in found if other.error is None and not other.stopped and _in_grey(other)), None)
+
+
+def _in_grey(attempt: Attempt) -> bool:
+    """Not sure enough, and nothing else is wrong with it; but it may well be right."""
+    verdict = attempt.verdict
+    return (
+        verdict is not None
+        and (verdict.opinion, verdict.reason) == ("fail", "low_confidence")
+        and attempt.probability is not None
+        and attempt.probability >= GREY
+    )
+
+
+def _passed_by(attempts: Sequence[Attempt], attempt: Attempt) -> bool:
+    """A higher rung was asked since: no second opinion is started for this one any more."""
+    return any(other.rung > attempt.rung for other in attempts)
+
+
+def _small(plan: Plan, index: int) -> bool:
+    return index < len(plan.rungs) - 1 or plan.top_proves
+
+
+def _reason(attempt: Attempt) -> Reason | None:
+    return attempt.verdict.reason if attempt.verdict is not None and not attempt.verdict.passed else None
+
+
+# --- what to start ----------------------------------------------------------------------------------------------------------------
+
+
+def _awaited(attempt: Attempt, stands: Standing) -> bool:
+    return attempt.purpose not in OPINIONS and stands.state == "open" and (attempt.running or not stands.needs)
+
+
+def _beside(
+    plan: Plan, attempts: Sequence[Attempt], pending: Sequence[tuple[Attempt, Standing]], budget: Budget
+) -> Start | None:
+    """A second opinion, or the next rung ahead of its turn: what is asked while something else runs."""
+    if budget.seconds <= 0 or not (plan.companion is not None or plan.samples or plan.early):
         return None
-    return attempt.verdict.reason
+    for attempt, stands in pending:
+        if attempt.purpose in OPINIONS or not _small(plan, attempt.rung):
+            continue
+        beside = attempt.running and plan.agreement == "always"
+        if beside or stands.needs == "agree":
+            start = _companion(plan, attempts, budget)
+        elif stands.needs == "sample":
+            start = _sample(plan, attempts, attempt, budget)
+        else:
+            start = None
+        if start is None and attempt.unsure and attempt.running and plan.early:
+            start = _early(plan, attempts, attempt, budget)
+        if start is not None:
+            return start
+    return None
 
 
-def _top(plan: Plan, attempt: Attempt) -> bool:
-    return attempt.rung == len(plan.rungs) - 1
+def _companion(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Start | None:
+    rung = plan.companion
+    if rung is None or any(attempt.purpose == "agree" for attempt in attempts):
+        return None
+    if not _spare(plan, attempts, 1) or _obstacle(plan, rung, attempts) is not None:
+        return None
+    return Start(COMPANION, _seconds(plan, COMPANION, attempts, budget), "agree")
 
 
-def _next_rung(plan: Plan, attempts: Sequence[Attempt]) -> tuple[int | None, GiveUp]:
+def _sample(plan: Plan, attempts: Sequence[Attempt], base: Attempt, budget: Budget) -> Start | None:
+    """All of them or none: a vote that cannot be won is not begun."""
+    asked = sum(attempt.purpose == "sample" and attempt.rung == base.rung for attempt in attempts)
+    seconds = _seconds(plan, base.rung, attempts, budget)
+    if not _spare(plan, attempts, plan.samples - asked) or seconds < base.seconds:
+        return None
+    if _obstacle(plan, plan.rungs[base.rung], attempts) is not None:
+        return None
+    return Start(base.rung, seconds, "sample")
+
+
+def _early(plan: Plan, attempts: Sequence[Attempt], unsure: Attempt, budget: Budget) -> Start | None:
+    if _passed_by(attempts, unsure) or any(attempt.purpose == "early" for attempt in attempts):
+        return None
+    index, _ = _next_rung(plan, attempts)
+    return None if index is None else Start(index, _seconds(plan, index, attempts, budget), "early")
+
+
+def _repair(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Start | None:
+    """The same rung again, for an answer of a broken form that has just ended, if it can be had in the time that is left."""
+    last = next(iter(reversed(ladder(attempts))), None)
+    if last is None or last.error is not None or not _small(plan, last.rung):
+        return None
+    if _reason(last) not in MENDABLE or _passed_by(attempts, last):
+        return None
+    tried = sum(attempt.purpose == "repair" and attempt.rung == last.rung for attempt in attempts)
+    seconds = _seconds(plan, last.rung, attempts, budget)
+    if tried >= plan.repair or not _spare(plan, attempts, 1) or seconds < last.seconds:
+        return None
+    if _obstacle(plan, plan.rungs[last.rung], attempts) is not None:
+        return None
+    return Start(last.rung, seconds, "repair")
+
+
+def _spare(plan: Plan, attempts: Sequence[Attempt], count: int) -> bool:
+    """May `count` attempts be spent here, and one be left for a higher rung where there is one?"""
+    asked = _asked(attempts)
+    kept = 1 if can_climb(plan, attempts, asked) else 0
+    return len(attempts) + count + kept <= plan.max_attempts
+
+
+def _asked(attempts: Sequence[Attempt]) -> int:
+    """The highest rung that was asked."""
+    return max([attempt.rung for attempt in attempts], default=COMPANION)
+
+
+def _seconds(plan: Plan, index: int, attempts: Sequence[Attempt], budget: Budget) -> float:
+    """Its own timeout at most, and the reserve is left where a higher rung could be asked after it."""
+    asked = index if index != COMPANION else _asked(attempts)
+    last = len(attempts) + 1 >= plan.max_attempts or not can_climb(plan, attempts, asked)
+    left = budget.seconds if last else budget.seconds * (1 - plan.reserve)
+    return min(plan.rung(index).timeout, left)
+
+
+def _next_rung(plan: Plan, attempts: Sequence[Attempt]) -> tuple[int | None, GiveUp | None]:
     """The lowest rung above all that were asked that can be asked, or why there is none."""
-    asked = max((attempt.rung for attempt in attempts), default=-1)
+    asked = _asked(attempts)
     obstacles: list[GiveUp] = []
     for index in range(asked + 1, len(plan.rungs)):
+        if plan.agreement == "always" and _small(plan, index) and _alone(attempts):
+            continue
         obstacle = _obstacle(plan, plan.rungs[index], attempts)
         if obstacle is None:
-            return index, GiveUp("exhausted")
+            return index, None
         obstacles.append(obstacle)
     if obstacles:
         return None, obstacles[-1]
-    last = attempts[-1] if attempts else None
+    last = next(iter(reversed(ladder(attempts))), None)
     if plan.top_proves and last is not None and last.error is None:
         return None, GiveUp("unavailable", policy="ladder")
     return None, GiveUp("invalid" if last is not None and last.error is None else "exhausted")
+
+
+def _alone(attempts: Sequence[Attempt]) -> bool:
+    """The companion gave nothing that a small answer could agree with."""
+    companion = next((attempt for attempt in attempts if attempt.purpose == "agree"), None)
+    return companion is not None and not companion.running and not _votes(companion)
 
 
 def _obstacle(plan: Plan, rung: Rung, attempts: Sequence[Attempt]) -> GiveUp | None:
@@ -219,10 +549,14 @@ def _obstacle(plan: Plan, rung: Rung, attempts: Sequence[Attempt]) -> GiveUp | N
 
 
 def _unproven(plan: Plan, attempts: Sequence[Attempt]) -> Deliver | None:
-    """The highest rung's answer that is unproven but not proven bad, where the route delivers such."""
+    """The highest rung's whole answer that is unproven but not proven bad, where the route delivers such. Never one that calls a tool
+    which only a larger model may call."""
     if not plan.deliver_unproven:
         return None
-    for attempt in reversed(attempts):
-        if attempt.error is None and attempt.verdict is not None and attempt.verdict.reason in SOFT:
+    for attempt in reversed(ladder(attempts)):
+        verdict = attempt.verdict
+        if attempt.error is not None or attempt.running or attempt.stopped or verdict is None:
+            continue
+        if (verdict.passed or verdict.reason in SOFT) and effect(plan, attempt.calls) == "always":
             return Deliver(attempt.number, degraded=True)
     return None

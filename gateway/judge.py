@@ -47,10 +47,28 @@ async def judge(validators: Sequence[Validator], drafts: Sequence[Draft], ask: A
     return undecided or PASS, told
 
 
+def fails(validators: Sequence[Validator], drafts: Sequence[Draft], ask: Ask) -> Verdict | None:
+    """The first failed hard check of an answer that still grows. Foreign validators are not asked: one that hangs would hold every piece
+    of the answer; they judge the end."""
+    for validator in validators:
+        if not _ours(validator) or getattr(validator, "soft", False):
+            continue
+        for draft in drafts:
+            with suppress(Exception):  # raised: undecided, and the end will tell
+                verdict = validator.check(draft, ask)
+                if verdict.opinion == "fail":
+                    return verdict if verdict.validator else _named(verdict, validator)
+    return None
+
+
+def _ours(validator: Validator) -> bool:
+    return type(validator).__module__.startswith("gateway.validators.")
+
+
 async def _check(validator: Validator, draft: Draft, ask: Ask) -> Verdict:
     name = _name(validator)
     try:
-        if type(validator).__module__.startswith("gateway.validators."):
+        if _ours(validator):
             return validator.check(draft, ask)
         async with asyncio.timeout(SECONDS):
             verdict = await _in_thread(validator.check, draft, ask)
@@ -119,4 +137,4 @@ def _name(validator: Validator) -> str:
 
 
 def _named(verdict: Verdict, validator: Validator) -> Verdict:
-    return Verdict(verdict.opinion, verdict.reason, _name(validator), verdict.detail)
+    return Verdict(verdict.opinion, verdict.reason, _name(validator), verdict.detail, verdict.probability)

@@ -13,14 +13,16 @@ between families.
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Generic, TypeVar, get_args
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from backends.base import CAPABILITIES, Ledger
 from gateway.decide import REASONS as DECISIONS
-from gateway.record import Outcome, Record
+from gateway.record import JudgedRecord, Outcome, Record, ShadowRecord
 from wire.errors import Reason
 
 OTHER = "other"
@@ -37,6 +39,9 @@ ERROR_CODES = (
 )  # fmt: skip
 ALL = "all"
 """The route label of `weir_bypass` when every route is bypassed."""
+SHADOW_RESULTS = ("agree", "disagree", "invalid", "error", "dropped")
+JUDGED_RESULTS = ("right", "wrong", "invalid", "error", "dropped")
+SPECULATIONS = ("used", "wasted")
 STORE_OPS = ("get", "put", "delete")
 STORE_RESULTS = ("ok", "missing", "error", "skipped", "too_large")
 STAGES = ("router", "upstream", "check", "total", "overhead")
@@ -46,6 +51,14 @@ SECONDS = (
 CONFIDENCE = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 0.995, 0.999, 1)
 
 M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Finding(Struct, frozen=True):
+    """What is known of a rung that is looked after."""
+
+    backend: str
+    available: bool
+    ledger: Ledger
 
 
 class Metrics:
@@ -93,6 +106,9 @@ class Metrics:
         self._served = make("served", "Answers delivered, by rung.", route=route, rung=rung)
         self._degraded = make("degraded", "Answers delivered unproven, as no higher rung could be asked.", route=route)
         self._late = make("late_verdicts", "Checks that failed after the first byte.", route=route, reason=reason)
+        self._speculations = make(
+            "speculations", "Next rungs started early, by whether they were needed.", route=route, result=SPECULATIONS
+        )
         self._errors = make("errors", "Errors that callers got, by code.", code=frozenset(codes))
         self._tokens = make(
             "tokens",
@@ -105,6 +121,18 @@ class Metrics:
         self._counterfactual = make(
             "counterfactual_cost_usd", "USD, had the top rung answered everything.", route=route
         )
+        self._shadow = make(
+            "shadow", "Small rungs asked off the path, by outcome.", route=route, rung=rung, result=SHADOW_RESULTS
+        )
+        self._shadow_cost = make("shadow_cost_usd", "USD spent off the path; in no other sum.", route=route, rung=rung)
+        self._judged = make(
+            "judged",
+            "Delivered answers of small rungs that were judged, by result.",
+            route=route,
+            rung=rung,
+            result=JUDGED_RESULTS,
+        )
+        self._judged_cost = make("judged_cost_usd", "USD spent on judging; in no other sum.", route=route, by=rung)
         self._router_errors = make(
             "router_errors", "Requests routed by default, as the router failed.", kind=("error", "timeout", "tier")
         )
@@ -132,6 +160,13 @@ class Metrics:
         self._bypassed = {ALL, *route}
         self._bypass = self._gauge("bypass", "1: the route, or all of them, is bypassed.", route=self._bypassed)
         self._available = self._gauge("backend_available", "1: the rung is configured and can be asked.", rung=rung)
+        self._engines: set[str] = set()
+        self._engine_up = self._gauge("engine_up", "1: the local engine answers.", engine=self._engines)
+        self._engine_restarts = make("engine_restarts", "Local engines started again.", engine=self._engines)
+        self._capability = self._gauge(
+            "capability", "1: the rung enforces it, as a probe saw.", backend=rung, capability=CAPABILITIES
+        )
+        self._findings: Callable[[], Iterable[Finding]] = tuple
         self._config = Gauge("weir_config_info", "The configuration in force.", ["hash"], registry=self.registry)
         self._build = Gauge("weir_build_info", "The version that runs.", ["version"], registry=self.registry)
         self._build.labels(version or NONE).set(1)
@@ -160,6 +195,26 @@ class Metrics:
         """`read` says how many requests are being answered: asked for each page, so that counting costs a request nothing."""
         self._in_flight.set_function(read)
 
+    def shadow(self, record: ShadowRecord) -> None:
+        """Count what a small rung said off the path."""
+        self._shadow(record.route, record.rung, record.result).inc()
+        if record.cost > 0:
+            self._shadow_cost(record.route, record.rung).inc(_clip(record.cost))
+
+    def judged(self, record: JudgedRecord) -> None:
+        """Count what a judge said off the path."""
+        self._judged(record.route, record.rung, record.result).inc()
+        if record.cost > 0:
+            self._judged_cost(record.route, record.by).inc(_clip(record.cost))
+
+    def judged_dropped(self, route: str, rung: str) -> None:
+        """An answer of the sample was not judged: too many were under way."""
+        self._judged(route, rung, "dropped").inc()
+
+    def shadow_dropped(self, route: str, rung: str) -> None:
+        """A small rung was not asked off the path: too many were under way."""
+        self._shadow(route, rung, "dropped").inc()
+
     def stored(self, op: str, result: str) -> None:
         """Count one call of the store of responses."""
         self._stored(op, result).inc()
@@ -168,12 +223,28 @@ class Metrics:
         """`Recorder(on_drop=...)`; from any thread."""
         self._dropped().inc(count)
 
+    def findings(self, read: Callable[[], "Iterable[Finding]"]) -> None:
+        """`read` says what is known of the rungs that are looked after: asked for each page."""
+        self._findings = read
+
     def bypass(self, route: str, on: bool) -> None:
         """The switch of a route, or of ALL."""
         self._bypass(route).set(on)
 
     def available(self, rung: str, yes: bool) -> None:
         self._available(rung).set(yes)
+
+    def engines(self, names: Collection[str]) -> None:
+        """These local engines may become labels too."""
+        self._engines.update(names)
+        for name in names:
+            self._engine_restarts(name)  # shown as 0 from the start
+
+    def engine_up(self, engine: str, up: bool) -> None:
+        self._engine_up(engine).set(up)
+
+    def engine_restarted(self, engine: str) -> None:
+        self._engine_restarts(engine).inc()
 
     def config(self, digest: str) -> None:
         """The configuration in force. The one before is forgotten: its hash is no label any more."""
@@ -187,6 +258,7 @@ class Metrics:
         """The page, `content_type`. Safe in a thread while the loop counts on. Raises nothing of its own."""
         out: list[str] = []
         with self._rendering:
+            self._look()
             for family in self.registry.collect():
                 name = f"{family.name}_total" if family.type == "counter" else family.name
                 out.append(f"# HELP {name} {_escape(family.documentation)}\n# TYPE {name} {family.type}\n")
@@ -200,6 +272,17 @@ class Metrics:
                 )
                 time.sleep(0)
         return "".join(out).encode()
+
+    def _look(self) -> None:
+        """Nothing is said of what is unknown: a series that has a value keeps it until more is known."""
+        try:
+            for found in self._findings():
+                self._available(found.backend).set(found.available)
+                for name, what in found.ledger.items():
+                    if what != "unknown":
+                        self._capability(found.backend, name).set(what == "enforced")
+        except Exception:  # as with Records
+            self._observer_errors().inc()
 
     def _fold(self, record: Record) -> None:
         route = record.route
@@ -220,6 +303,8 @@ class Metrics:
             self._degraded(route).inc()
         if record.late_verdict:
             self._late(route, record.late_verdict).inc()
+        if record.speculation:
+            self._speculations(route, record.speculation).inc()
         if record.error:
             self._errors(record.error).inc()
         for lower, higher, reason in escalations(record):
@@ -292,14 +377,17 @@ def escalations(record: Record) -> list[tuple[str, str, str]]:
     """(from, to, reason) of every spill of one request: a small rung was rejected or failed, and a higher one was asked.
 
     The higher one is the first other rung that was asked after the failure, or the top rung whenever it was asked (it may have
-    been started ahead). Tries of the same rung spill once, for the last try's reason.
+    been started ahead). Tries of the same rung spill once, for the last try's reason. Second opinions are no rungs, and an early start that
+    was thrown away is no spill.
     """
     spills: dict[tuple[str, str], str] = {}
-    for at, low in enumerate(record.attempts):
+    unneeded = ("agree", "sample", "early") if record.speculation == "wasted" else ("agree", "sample")
+    asked = [attempt for attempt in record.attempts if attempt.purpose not in unneeded]
+    for at, low in enumerate(asked):
         if low.outcome not in ("rejected", "error") or low.rung == record.top:
             continue
         end = low.start + low.seconds - 0.001  # clocks are read one after the other
-        for high in record.attempts[at + 1 :]:
+        for high in asked[at + 1 :]:
             if high.rung != low.rung and (high.rung == record.top or high.start >= end):
                 spills[low.rung, high.rung] = low.reason
                 break

@@ -11,17 +11,32 @@ ends, so before the last byte goes out; also when the caller left (the generator
 from collections.abc import AsyncGenerator, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from gateway.calls import ask_of, call_for, may_hold, rendered, validators_for
+from gateway.calls import (
+    ask_of,
+    call_for,
+    fitted,
+    growing,
+    learnt,
+    may_hold,
+    rendered,
+    shown,
+    validators_for,
+)
 from gateway.choose import choose
-from gateway.escalate import Budget, Deliver, GiveUp, Start, Stop, next_step
-from gateway.judge import judge
+from gateway.escalate import OPINIONS, Budget, Deliver, GiveUp, Start, Stop, can_climb, effect, next_step
+from gateway.judge import fails, judge
 from gateway.race import Came, Ended, Race
 from gateway.refusal import refusal, upstream
 from gateway.setup import Live
 from gateway.story import AttemptStory, Story
+from gateway.validators.base import Verdict
 from wire.errors import Replayed, TimedOut, WeirError
 from wire.types import Chunk
+
+STRIDE = 16
+"""Characters of an answer that flows, after which the hard checks look at it again."""
 
 
 class Opening(Struct, frozen=True):
@@ -37,15 +52,19 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
     """Answer `story.asked`. Raises WeirError. `race` belongs to the request's task group, on the surface."""
     try:
         await choose(live, story)
-        winner = await _climb(story, race)
+        story.plan = fitted(story)
+        if story.route is not None and story.route.waste is not None and not story.straight:
+            live.waste.earn(story.route.name, story.route.waste)
+        winner = await _climb(live, story, race)
         story.delivered = winner
         yield Opening(winner.rung.name, story.degraded, winner.gate.fold.head)
-        for chunk in rendered(story, winner, winner.gate.open()):
+        lag = story.route.lag if story.route is not None and winner.flows and winner.running else None
+        for chunk in rendered(story, winner, winner.gate.open(lag)):
             story.first_byte = story.first_byte or story.setup.clock() - story.started
-            yield chunk
+            yield shown(story, chunk)
         while winner.running:
             for chunk in await _more(story, winner, race):
-                yield chunk
+                yield shown(story, chunk)
         if winner.gate.fold.usage is None and not story.verbatim:
             yield Chunk(usage=story.estimated(winner))
         await _late_verdict(story, winner)
@@ -58,11 +77,13 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
         story.failure = WeirError("Weir failed to answer; the log says more under this request's id")
         raise story.failure from error
     finally:
+        if story.granted and story.speculation() != "wasted":
+            live.waste.refund(story.decision.route)
         live.tell(story.record)
         live.after(story)
 
 
-async def _climb(story: Story, race: Race) -> AttemptStory:
+async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
     """Ask rungs as `next_step` says until one may be delivered. Raises WeirError when none may."""
     while True:
         step = next_step(story.plan, story.snapshots(), Budget(story.left()))
@@ -70,30 +91,38 @@ async def _climb(story: Story, race: Race) -> AttemptStory:
             _start(story, race, step)
         elif isinstance(step, Stop):
             race.stop(step.number)
-            story.attempts[step.number].end(story.setup.clock())
+            story.attempts[step.number].stop(story.setup.clock())
         elif isinstance(step, Deliver):
             for attempt in story.attempts:
                 if attempt.running and attempt.number != step.number:
                     race.stop(attempt.number)
-                    attempt.end(story.setup.clock())
+                    attempt.stop(story.setup.clock())
             story.degraded = step.degraded
             return story.attempts[step.number]
         elif isinstance(step, GiveUp):
             raise _given_up(story, step)
         else:
-            await _event(story, race)
+            await _event(live, story, race)
 
 
 def _start(story: Story, race: Race, step: Start) -> None:
-    rung = story.plan.rungs[step.rung]
-    now = story.setup.clock()
-    attempt = AttemptStory(len(story.attempts), step.rung, rung, story.setup.prices[rung.name], now, now + step.seconds)
+    rung = story.plan.rung(step.rung)
+    now, price = story.setup.clock(), story.setup.prices[rung.name]
+    attempt = AttemptStory(len(story.attempts), step.rung, rung, price, now, now + step.seconds, step.purpose)
     story.attempts.append(attempt)
-    call = call_for(story, rung, step.seconds, held=may_hold(story, attempt))
+    attempt.growing = growing(story, attempt)
+    call = call_for(
+        story,
+        rung,
+        step.seconds,
+        held=may_hold(story, attempt),
+        watched=attempt.growing is not None,
+        attempt=attempt if step.purpose else None,
+    )
     race.start(attempt.number, story.setup.backends[rung.name].stream(call))
 
 
-async def _event(story: Story, race: Race) -> None:
+async def _event(live: Live, story: Story, race: Race) -> None:
     """Wait for what happens next to any attempt, and take it in."""
     clock = story.setup.clock
     deadline = min((a.deadline for a in story.attempts if a.running), default=clock())
@@ -110,6 +139,8 @@ async def _event(story: Story, race: Race) -> None:
         attempt.came = True
         attempt.first = attempt.first if attempt.first is not None else now
         attempt.gate.feed(event.chunk)
+        if attempt.growing is not None and attempt.verdict is None:
+            _look(live, story, attempt, event.chunk)
         return
     attempt.end(now, event.error)
     if event.error is None and not story.straight:
@@ -118,10 +149,34 @@ async def _event(story: Story, race: Race) -> None:
 
 async def _judge(story: Story, attempt: AttemptStory) -> None:
     started = story.setup.clock()
+    soft = attempt.purpose not in OPINIONS  # a second opinion need not be sure of itself
     attempt.verdict, attempt.verdicts = await judge(
-        validators_for(story, attempt.rung), attempt.gate.fold.drafts(), ask_of(story, attempt.rung)
+        validators_for(story, attempt.rung, soft=soft), attempt.gate.fold.drafts(), ask_of(story, attempt.rung)
     )
+    learnt(story, attempt)
     story.check_seconds += story.setup.clock() - started
+
+
+def _look(live: Live, story: Story, attempt: AttemptStory, chunk: Chunk) -> None:
+    """Take in what a piece of a growing answer shows: that it failed, may flow, or looks unsure enough to ask the next rung."""
+    look = attempt.growing
+    assert look is not None
+    failed = look.feed(chunk)
+    if failed is None and look.full and not attempt.flows:
+        failed = _fails(story, attempt)
+        attempt.flows = failed is None
+    if failed is not None:
+        attempt.verdict, attempt.verdicts = failed, [failed]
+    elif look.unsure and not story.granted and can_climb(story.plan, story.snapshots(), attempt.index):
+        story.granted = live.waste.reserve(story.decision.route)
+        story.plan = replace(story.plan, early=story.granted)
+
+
+def _fails(story: Story, attempt: AttemptStory) -> Verdict | None:
+    """The hard checks, on what has come of the answer."""
+    assert attempt.growing is not None
+    attempt.looked = attempt.growing.chars
+    return fails(validators_for(story, attempt.rung), attempt.gate.fold.drafts(), ask_of(story, attempt.rung))
 
 
 async def _more(story: Story, winner: AttemptStory, race: Race) -> list[Chunk]:
@@ -129,14 +184,45 @@ async def _more(story: Story, winner: AttemptStory, race: Race) -> list[Chunk]:
     event = await race.event(story.setup.settings.server.idle)
     now = story.setup.clock()
     if isinstance(event, Came):
-        return winner.gate.feed(event.chunk)
+        out = winner.gate.feed(event.chunk)
+        return _flow(story, winner, race, event.chunk) if winner.gate.lags else out
     error = event.error if isinstance(event, Ended) else TimedOut(f"'{winner.rung.name}' stopped sending", phase="idle")
     winner.end(now, error)
     if event is None:
         race.stop(winner.number)
     if error is not None:
         raise upstream(error, tried=len(story.attempts))
-    return []
+    return await _last(story, winner) if winner.gate.lags else []
+
+
+def _flow(story: Story, winner: AttemptStory, race: Race, chunk: Chunk) -> list[Chunk]:
+    """What may go out of a small rung's free text that flows. A check that fails now cuts what was held back and ends the answer."""
+    look = winner.growing
+    assert look is not None
+    failed = look.feed(chunk)
+    if failed is None and look.chars - winner.looked >= STRIDE:
+        failed = _fails(story, winner)
+        if failed is None:
+            return winner.gate.flow()
+    if failed is None:
+        return []
+    race.stop(winner.number)
+    winner.stop(story.setup.clock())
+    winner.verdict, winner.verdicts = failed, [failed]
+    return winner.gate.cut()
+
+
+async def _last(story: Story, winner: AttemptStory) -> list[Chunk]:
+    """The end of an answer that flowed: what was held back of it, once all of it was checked."""
+    await _judge(story, winner)
+    verdict = winner.verdict
+    if verdict is not None and verdict.passed and effect(story.plan, winner.calls) != "always":
+        verdict = winner.verdict = Verdict(
+            "fail", "policy", "tools", "calls a tool that a small model may not call alone"
+        )
+        winner.verdicts = [*winner.verdicts, verdict]
+    bad = verdict is not None and verdict.opinion == "fail" and verdict.reason != "truncated"
+    return winner.gate.cut() if bad else winner.gate.rest()
 
 
 async def _late_verdict(story: Story, winner: AttemptStory) -> None:
@@ -151,7 +237,8 @@ def _given_up(story: Story, step: GiveUp) -> WeirError:
     last = story.attempts[-1].error if story.attempts else None
     if story.verbatim and last is not None and last.status is not None:
         return Replayed(last.message, status=last.status, body=last.body, headers=last.head)
-    return refusal(step, story.snapshots(), [a.error for a in story.attempts], story.decision.route)
+    errors = [attempt.error for attempt in story.attempts]
+    return refusal(step, story.snapshots(), errors, story.decision.route, story.plan)
 
 
 def _remember(live: Live, story: Story, winner: AttemptStory) -> None:

@@ -53,6 +53,8 @@ class AttemptRecord(Struct, frozen=True, omit_defaults=True):
     finish: str = ""
     purpose: str = ""
     """"" for a rung of the ladder in its turn; else repair, sample, agree or early (`gateway.escalate.Purpose`)."""
+    calls: Sequence[str] = ()
+    """Names of the offered tools that a small rung's answer called; none where no rule of the route asks for them."""
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):
@@ -117,6 +119,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     finish: str = ""
     answer_chars: int = 0
     tool_calls: int = 0
+    speculation: str = ""
+    """used: the next rung was started early, and needed; wasted: started early, and thrown away; "" when it was not."""
     late_verdict: str = ""
     """A check that failed after the first byte had gone out."""
     would: str = ""
@@ -133,11 +137,75 @@ class Record(Struct, frozen=True, omit_defaults=True):
     weir: str = ""
 
 
+class ShadowRecord(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="shadow"):
+    """What a small rung said to a request off the path, and how that compares with what was delivered. A line of its own."""
+
+    request: str
+    """The id of the request's Record."""
+    time: float
+    """Unix seconds at the request's start."""
+    route: str
+    rung: str
+    result: Literal["agree", "disagree", "invalid", "error"]
+    """invalid: a hard check failed; error: it did not answer; else the answer compared with the delivered one, in canonical form."""
+    reason: str = ""
+    """One of wire.errors.Reason when a check failed, hard or soft, or it did not answer."""
+    accepted: bool = False
+    """It passed every check: in `enforce` it would have been delivered."""
+    served: str = ""
+    """The rung whose answer was delivered."""
+    probability: float | None = None
+    threshold: float | None = None
+    model: str = ""
+    seconds: float = 0.0
+    tokens: Tokens = Tokens()
+    cost: float = 0.0
+    config: str = ""
+    calibration: str = ""
+    weir: str = ""
+    version: int = VERSION
+
+
+class JudgedRecord(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="judged"):
+    """What a larger model thought of an answer that a small rung had delivered. A line of its own, without a word of either."""
+
+    request: str
+    """The id of the request's Record."""
+    time: float
+    """Unix seconds at the request's start."""
+    route: str
+    rung: str
+    """Whose answer it was."""
+    by: str
+    result: Literal["right", "wrong", "invalid", "error"]
+    """invalid: the judge's answer was no verdict; error: it did not answer."""
+    reason: str = ""
+    """One of wire.errors.Reason when it did not answer."""
+    probability: float | None = None
+    """How likely right the answer was thought to be when it was delivered."""
+    threshold: float | None = None
+    model: str = ""
+    """The judge's."""
+    seconds: float = 0.0
+    tokens: Tokens = Tokens()
+    cost: float = 0.0
+    config: str = ""
+    calibration: str = ""
+    weir: str = ""
+    version: int = VERSION
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
+_shadows = msgspec.json.Decoder(ShadowRecord)
 
 
-def encode(record: Record) -> bytes:
+def decode_shadow(line: bytes) -> ShadowRecord:
+    """Raises msgspec.DecodeError or ValidationError for a line that is none."""
+    return _shadows.decode(line)
+
+
+def encode(record: "Record | ShadowRecord | JudgedRecord") -> bytes:
     """One JSON line, without the newline. ASCII line separators in values are escaped by JSON itself."""
     return _encoder.encode(record)
 

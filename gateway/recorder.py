@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.backlog import Backlog
-from gateway.record import Record, decode, encode
+from gateway.record import JudgedRecord, Record, ShadowRecord, decode, encode
 
 FILE = "records.jsonl"
 QUIET = 60.0
@@ -50,7 +50,9 @@ class Recorder:
         warn: Warn | None = None,
     ) -> None:
         self._file = RotatingFile(folder / FILE, max_bytes=max_bytes, files=files)
-        self._backlog: Backlog[Record] = Backlog(self._write, limit=queue, name="weir-recorder")
+        self._backlog: Backlog[Record | ShadowRecord | JudgedRecord] = Backlog(
+            self._write, limit=queue, name="weir-recorder"
+        )
         self._memory = memory
         self._ring: OrderedDict[str, Record] = OrderedDict()
         self._refused = 0
@@ -77,6 +79,12 @@ class Recorder:
                 self._dropped(1)
         except Exception:  # a Record is never worth a request
             self._refused += 1
+
+    def beside(self, record: ShadowRecord | JudgedRecord) -> None:
+        """Keep what was asked off the path beside the Records: on disk only. Returns at once; one that is not kept counts as dropped."""
+        if not self._backlog.put(record):
+            self._refused += 1
+            self._dropped(1)
 
     def find(self, id: str) -> Record | None:
         """The Record of request `id`, while it is among the last `memory` ones."""
@@ -110,7 +118,7 @@ class Recorder:
         if self._on_drop is not None:
             self._on_drop(count)
 
-    def _write(self, batch: list[Record]) -> None:
+    def _write(self, batch: "list[Record | ShadowRecord | JudgedRecord]") -> None:
         """In the thread. A Record that cannot be encoded costs itself only."""
         lines: list[bytes] = []
         trouble = ""

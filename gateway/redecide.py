@@ -10,6 +10,8 @@ A Record holds no text, so not everything can be asked again:
                  did not run then is counted as unchecked and taken to pass
     next_step    again, on the stored attempts; a small rung that was never asked leaves the request open; the top rung
                  is taken to answer, with the tokens of the answer that was delivered
+    opinions     whether answers agreed is known where it decided then, as is which tools were called; elsewhere the request
+                 is open. Nothing is started early: that changes when an answer came, not which
     as they were bypass, requests for a backend by name, and callers that left
 
 What a requested model name means (`models:`) is not replayed. Every rung is taken to be configured.
@@ -21,13 +23,14 @@ from typing import Literal, cast
 from msgspec import Struct, structs
 
 from gateway.decide import Decision, Route, Rung, decide
-from gateway.escalate import Attempt, Budget, Deliver, GiveUp, Plan, Start, next_step, plan
+from gateway.escalate import OPINIONS, Attempt, Budget, Deliver, GiveUp, Plan, Start, effect, next_step, plan
 from gateway.money import cost
 from gateway.record import AttemptRecord, Record
 from gateway.validators.base import PASS, Ask, Opinion, Validator, Verdict
 from gateway.validators.sure_enough import SureEnough
 from routers.rules import Match
 from wire.errors import Reason
+from wire.hashing import portion
 from wire.types import Draft, Price, Query, Scores, Tokens
 
 HIDDEN = frozenset({"header", "text", "session"})
@@ -79,10 +82,19 @@ def redecide(record: Record, terms: Terms) -> Again:
         return _as_it_was(record)
     decision, first, how = _decision(record, terms)
     route = terms.routes[decision.route]
-    if route.mode == "observe":
+    if not _enforced(route, record):
         price = _price(route.top.name, record, terms)
         return Again(record.id, route.name, decision.reason, "straight", how, route.top.name, price, price)
     return _climb(record, terms, route, decision, first, how)
+
+
+def _enforced(route: Route, record: Record) -> bool:
+    """As `choose.enforced`. Which conversations a canary takes cannot be told from a Record of another mode, only how many."""
+    if route.mode != "canary":
+        return route.mode == "enforce"
+    if record.mode == "canary":
+        return record.outcome != "straight"
+    return portion("canary", record.tenant, record.facts.session) < route.canary
 
 
 def _as_it_was(record: Record) -> Again:
@@ -177,7 +189,7 @@ def _climb(record: Record, terms: Terms, route: Route, decision: Decision, first
     ladder = plan(_configured(route), decision, reserve=terms.reserve, first=first)
     if not record.facts.schema:  # as the pipeline does: there is no schema to be strict about
         ladder = structs.replace(ladder, strict=False)
-    seen = {attempt.rung: attempt for attempt in record.attempts} if record.route == route.name else {}
+    seen = _seen(record) if record.route == route.name else {}
     attempts: list[Attempt] = []
     left = route.seconds
     unchecked = False
@@ -189,33 +201,67 @@ def _climb(record: Record, terms: Terms, route: Route, decision: Decision, first
     while True:
         step = next_step(ladder, attempts, Budget(left))
         if isinstance(step, Deliver):
-            why = _rejected(attempts[0]) if len(attempts) > 1 or step.degraded else ""
+            lower = [a for a in attempts if step.degraded or 0 <= a.rung < attempts[step.number].rung]
+            why = _rejected(lower[0]) if lower else ""
             served = ladder.rungs[attempts[step.number].rung].name
             return end(_outcome(route, ladder, attempts, step), served, why)
         if not isinstance(step, Start):
             return end("refused", why=step.policy or step.why if isinstance(step, GiveUp) else "")
-        rung, top = ladder.rungs[step.rung], step.rung == len(ladder.rungs) - 1
-        told = seen.get(rung.name)
+        rung, top = ladder.rung(step.rung), step.rung == len(ladder.rungs) - 1
+        kind = step.purpose.replace("early", "")
+        told = next(iter(seen.get((rung.name, kind), ())), None)
         if told is not None and _judged(told, record, top):
+            seen[rung.name, kind].remove(told)
             attempt, missing = _again(told, len(attempts), step, rung, route, top=top)
+            if not top and (unknown := _unknown(ladder, told, record)):
+                return end("open", why=unknown, more=_price(route.top.name, record, terms))
+            agreed = record.outcome == "accepted"
+            answer = "the delivered one" if agreed else f"answer {told.number}"
+            attempt = structs.replace(attempt, answer=answer, calls=told.calls, probability=told.probability)
             unchecked = unchecked or (missing and (not top or ladder.strict))
             usd = cost(told.tokens, terms.prices[rung.name]) if rung.name in terms.prices else told.cost
             attempts.append(structs.replace(attempt, cost=usd))
             left -= 0.0 if top else min(told.seconds, step.seconds)
             continue
         usd = _price(rung.name, record, terms)
-        attempts.append(Attempt(len(attempts), step.rung, False, True, PASS, None, usd))
+        attempts.append(Attempt(len(attempts), step.rung, False, True, PASS, None, usd, step.purpose))
         if not top:
             return end("open", why=f"{rung.name} was not asked", more=_price(route.top.name, record, terms))
 
 
 def _configured(route: Route) -> Route:
     """`route` as if every key were set: what is replayed is the configuration, not this machine's environment."""
-    return structs.replace(route, ladder=tuple(structs.replace(rung, missing="") for rung in route.ladder))
+    companion = structs.replace(route.companion, missing="") if route.companion is not None else None
+    rungs = tuple(structs.replace(rung, missing="") for rung in route.ladder)
+    return structs.replace(route, ladder=rungs, companion=companion)
+
+
+def _seen(record: Record) -> dict[tuple[str, str], list[AttemptRecord]]:
+    """(rung, purpose) > its attempts on record, in order. One that was started early is an attempt like any other."""
+    seen: dict[tuple[str, str], list[AttemptRecord]] = {}
+    for attempt in record.attempts:
+        seen.setdefault((attempt.rung, attempt.purpose.replace("early", "")), []).append(attempt)
+    return seen
+
+
+def _unknown(ladder: Plan, told: AttemptRecord, record: Record) -> str:
+    """What the Record does not tell of a small rung's answer, and would decide; "" when nothing is missing."""
+    if told.purpose in OPINIONS:
+        asked = [other for other in record.attempts if other.purpose not in OPINIONS]
+        compared = record.outcome == "accepted" or any(other.reason == "disagreement" for other in asked)
+        return "" if compared or told.purpose == "sample" else f"whether {told.rung} agrees is not on record"
+    rules = effect(ladder, told.calls)
+    if told.reason == "policy" and rules == "always" and not all(name in ladder.tools for name in told.calls):
+        return "a tool was marked by its caller"
+    if told.finish == "tool_calls" and not told.calls and effect(ladder, record.facts.tool_names) != "always":
+        return "which tool was called is not on record"
+    return ""
 
 
 def _judged(told: AttemptRecord, record: Record, top: bool) -> bool:
     """Is it known how this attempt ended? A small rung's answer that went out unchecked, or that was cut short, is not."""
+    if told.purpose in OPINIONS:
+        return told.outcome == "error" or bool(told.verdicts)
     if told.outcome == "stopped":
         return False
     return top or told.outcome == "error" or bool(told.verdicts) or record.outcome in ("accepted", "degraded")
@@ -228,8 +274,9 @@ def _again(
     error = cast(Reason, told.reason or "backend_error") if told.outcome == "error" else None
     if not top and told.seconds > step.seconds:
         error = "timeout"
-    verdict, missing = _judge(told, rung, route.validators, top=top)
-    ended = Attempt(number, step.rung, False, error is None, verdict if error is None else None, error)
+    verdict, missing = _judge(told, rung, route.validators, top=top or step.purpose in OPINIONS)
+    given = verdict if error is None else None
+    ended = Attempt(number, step.rung, False, error is None, given, error, purpose=step.purpose, seconds=told.seconds)
     return ended, missing and error is None
 
 

@@ -7,7 +7,7 @@ caller's own. `x-should-retry: false` (honoured by OpenAI's clients) where askin
 
 from collections.abc import Sequence
 
-from gateway.escalate import Attempt, GiveUp, rejection
+from gateway.escalate import Attempt, GiveUp, Plan, ladder, rejection
 from wire.errors import (
     BackendError,
     BadRequest,
@@ -26,12 +26,23 @@ LONGEST_RETRY_AFTER = 120.0
 """Seconds. OpenAI's clients do not retry at all after a longer one."""
 
 
-def refusal(step: GiveUp, attempts: Sequence[Attempt], errors: Sequence[BackendError | None], route: str) -> WeirError:
-    """`errors[i]` is what attempt i raised, None when it answered."""
+NOBODY = Plan(())
+
+
+def refusal(
+    step: GiveUp,
+    attempts: Sequence[Attempt],
+    errors: Sequence[BackendError | None],
+    route: str,
+    plan: Plan = NOBODY,
+) -> WeirError:
+    """`errors[i]` is what attempt i raised, None when it answered. plan: what the attempts were made under."""
     if step.why == "unavailable":
-        return _unavailable(step, attempts, route)
+        return _unavailable(step, attempts, route, plan)
+    asked = ladder(attempts)
+    errors = [errors[attempt.number] for attempt in asked]
     if step.why == "invalid":
-        detail = attempts[-1].verdict.detail if attempts and attempts[-1].verdict else ""
+        detail = asked[-1].verdict.detail if asked and asked[-1].verdict else ""
         return NoAnswer(
             f"no rung of route '{route}' gave an answer that fits the schema: {detail}",
             code="no_valid_answer",
@@ -47,7 +58,7 @@ def refusal(step: GiveUp, attempts: Sequence[Attempt], errors: Sequence[BackendE
     )
 
 
-def _unavailable(step: GiveUp, attempts: Sequence[Attempt], route: str) -> WeirError:
+def _unavailable(step: GiveUp, attempts: Sequence[Attempt], route: str, plan: Plan) -> WeirError:
     if step.policy == "modality" and not attempts:
         return BadRequest(
             f"no rung of route '{route}' takes this request's content parts: send text, or use a route with a rung that takes them",
@@ -66,13 +77,25 @@ def _unavailable(step: GiveUp, attempts: Sequence[Attempt], route: str) -> WeirE
             "modality": "no higher rung takes this kind of content",
         }[step.policy]
     if attempts:
-        last = attempts[-1]
-        check = last.verdict.validator if last.verdict and last.error is None else ""
-        failed = f"the check '{check}' failed" if check else "the small model did not answer"
-        told = f"route '{route}': {failed} ({rejection(last)}) and no higher rung could be asked: {way_out}"
+        last = ladder(attempts)[-1]
+        told = f"route '{route}': {_failed(plan, attempts, last)} and no higher rung could be asked: {way_out}"
     else:
         told = f"route '{route}' has no rung that could be asked: {way_out}"
     return NoAnswer(told, status=503, code="escalation_unavailable", type="service_unavailable_error", headers=NO_RETRY)
+
+
+def _failed(plan: Plan, attempts: Sequence[Attempt], last: Attempt) -> str:
+    reason = rejection(plan, attempts, last)
+    check = last.verdict.validator if last.verdict and last.error is None else ""
+    if last.error is not None:
+        return f"the small model did not answer ({reason})"
+    if reason == "policy":
+        return "the answer calls a tool that a small model may not call alone (policy)"
+    if check:
+        return f"the check '{check}' failed ({reason})"
+    if reason is not None:
+        return f"a second model did not confirm the answer ({reason})"
+    return "the small model did not answer"
 
 
 def upstream(error: BackendError, *, tried: int = 1) -> WeirError:

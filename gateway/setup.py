@@ -14,6 +14,7 @@ from gateway.decide import Route, Rung
 from gateway.record import Record
 from gateway.settings.bypass import Bypass
 from gateway.settings.model import Settings
+from gateway.waste import Waste
 from routers.base import Router
 from wire.types import Price
 
@@ -97,13 +98,14 @@ Afterwards = Callable[[Any], None]
 
 
 class Live:
-    """What outlives a reload: the current Setup, the bypass switch, open tool loops, requests in flight."""
+    """What outlives a reload: the current Setup, the bypass switch, open tool loops, waste budgets, requests in flight."""
 
     def __init__(self, setup: Setup, observers: Sequence[Observer]) -> None:
         self.setup = setup
         self.observers = observers
         self.bypass = Bypass()
         self.sessions = Sessions()
+        self.waste = Waste()
         self.in_flight = 0
         self.observer_errors = 0
         self.afterwards: list[Afterwards] = []

@@ -10,10 +10,11 @@ from typing import Literal
 from gateway import escalate, money
 from gateway.decide import Decision, Route, Rung
 from gateway.gate import Gate
+from gateway.growing import Growing
 from gateway.record import AttemptRecord, Facts, Outcome, Record, Seconds, VerdictRecord
 from gateway.setup import Setup
 from gateway.validators.base import Verdict
-from wire.errors import BackendError, WeirError
+from wire.errors import BackendError, Reason, WeirError
 from wire.openai import tokens as count
 from wire.types import Asked, Json, Price, Scores, Tokens, ToolCall
 
@@ -21,9 +22,20 @@ from wire.types import Asked, Json, Price, Scores, Tokens, ToolCall
 class AttemptStory:
     """One attempt: its gate, its times, its verdicts."""
 
-    def __init__(self, number: int, index: int, rung: Rung, price: Price, started: float, deadline: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        index: int,
+        rung: Rung,
+        price: Price,
+        started: float,
+        deadline: float,
+        purpose: escalate.Purpose = "",
+    ) -> None:
         self.number = number
         self.index = index
+        """As in `escalate.Attempt.rung`."""
+        self.purpose = purpose
         self.rung = rung
         self.price = price
         self.started = started
@@ -37,11 +49,35 @@ class AttemptStory:
         self.verdict: Verdict | None = None
         self.verdicts: list[Verdict] = []
         self.error: BackendError | None = None
+        self.stopped = False
+        self.growing: Growing | None = None
+        """Looks at the answer as it comes, where the plan asks for that."""
+        self.looked = 0
+        """Characters of the growing answer that the hard checks have seen."""
+        self.flows = False
+        self.answer = ""
+        """Canonical form, where the plan asks for it."""
+        self.calls: tuple[str, ...] = ()
+        """Names of the tools called, where the plan asks for them."""
+        self.known: float | None = None
+        """`probability`, once the answer was judged."""
 
     def end(self, now: float, error: BackendError | None = None) -> None:
         self.running = False
         self.ended = now
         self.error = self.error or error
+
+    def stop(self, now: float) -> None:
+        """It was ended by us."""
+        self.stopped = True
+        self.end(now)
+
+    @property
+    def probability(self) -> float | None:
+        """That the answer is right: the rung's own, else what a check found; None when nobody knows."""
+        known = (draft.probability for draft in self.gate.fold.drafts())
+        found = (verdict.probability for verdict in self.verdicts)
+        return next((value for value in (*known, *found) if value is not None), None)
 
     def snapshot(self, prompt: Callable[[], Tokens], *, verbatim: bool, priced: bool) -> escalate.Attempt:
         return escalate.Attempt(
@@ -52,6 +88,14 @@ class AttemptStory:
             verdict=self.verdict,
             error=self.error.reason if self.error else None,
             cost=money.cost(self.tokens(prompt), self.price) if priced else 0.0,
+            purpose=self.purpose,
+            stopped=self.stopped,
+            seconds=0.0 if self.ended is None else self.ended - self.started,
+            answer=self.answer,
+            calls=self.calls,
+            probability=self.known,
+            unsure=self.growing is not None and self.growing.unsure,
+            flows=self.flows,
         )
 
     def tokens(self, prompt: Callable[[], Tokens]) -> Tokens:
@@ -92,6 +136,8 @@ class Story:
         self.check_seconds = 0.0
         self.first_byte: float | None = None
         self.late = ""
+        self.granted = False
+        """The route's waste budget has paid for an early start."""
         self.credential: str = ""
         """The caller's own key, for a rung with `auth: passthrough`; in no Record."""
 
@@ -134,16 +180,39 @@ class Story:
             return "accepted"
         return "escalated" if len(self.attempts) > 1 else "direct"
 
+    def rejected(self) -> list[tuple[AttemptStory, Reason]]:
+        """The attempts whose answers were not taken, in order, and why. Second opinions are none."""
+        past = self.snapshots()
+        found = []
+        for attempt, snapshot in zip(self.attempts, past, strict=True):
+            if snapshot.purpose in escalate.OPINIONS or (attempt is self.delivered and not self.degraded):
+                continue
+            reason = escalate.rejection(self.plan, past, snapshot)
+            if reason is not None:
+                found.append((attempt, reason))
+        return found
+
+    def speculation(self) -> Literal["", "used", "wasted"]:
+        """Was an early start worth it? It was when the ladder came that far anyway."""
+        early = next((attempt for attempt in self.attempts if attempt.purpose == "early"), None)
+        if early is None:
+            return ""
+        if self.delivered is None:
+            return "used" if self.failure is not None else "wasted"
+        return "used" if self.delivered.index >= early.index else "wasted"
+
     # -- the Record -----------------------------------------------------------------------------------------------------------------
 
     def record(self) -> Record:
         now = self.setup.clock()
-        attempts = [self._attempt(attempt, now) for attempt in self.attempts]
+        past = self.snapshots()
+        attempts = [self._attempt(attempt, now, past) for attempt in self.attempts]
         served = self.delivered.rung.name if self.delivered else ""
         drafts = self.delivered.gate.fold.drafts() if self.delivered else []
         used = attempts[self.delivered.number].tokens if self.delivered else Tokens()
         top = self.route.top.name if self.route else served
-        rejected = [a.reason for a in attempts if a.outcome in ("rejected", "error")]
+        below = self.delivered.index if self.delivered is not None and not self.degraded else None
+        rejected = [reason for attempt, reason in self.rejected() if below is None or attempt.index < below]
         return Record(
             id=self.id,
             time=self.time,
@@ -166,8 +235,10 @@ class Story:
             status=self.failure.status if self.failure else 200,
             error=(self.failure.code or "error") if self.failure else "",
             finish=(drafts[0].finish or "") if drafts else "",
-            answer_chars=sum(_size(draft.text, draft.tool_calls) for draft in drafts),
+            answer_chars=sum(_size(draft.text, draft.tool_calls) for draft in drafts)
+            - (self.delivered.gate.dropped if self.delivered else 0),
             tool_calls=sum(len(draft.tool_calls) for draft in drafts),
+            speculation=self.speculation(),
             late_verdict=self.late,
             would=self.would,
             top=top,
@@ -187,8 +258,8 @@ class Story:
             weir=self.setup.version,
         )
 
-    def _attempt(self, attempt: AttemptStory, now: float) -> AttemptRecord:
-        rejected = escalate.rejection(self._snapshot(attempt))
+    def _attempt(self, attempt: AttemptStory, now: float, past: Sequence[escalate.Attempt]) -> AttemptRecord:
+        rejected = escalate.rejection(self.plan, past, past[attempt.number])
         delivered = attempt is self.delivered
         used = attempt.tokens(lambda: self.prompt)
         fold = attempt.gate.fold
@@ -201,7 +272,7 @@ class Story:
             error=attempt.error.message if attempt.error else "",
             model=str(fold.meta.get("model") or attempt.rung.digest),
             verdicts=[VerdictRecord(v.validator, v.opinion, v.reason or "", v.detail) for v in attempt.verdicts],
-            probability=drafts[0].probability if drafts else None,
+            probability=attempt.probability,
             threshold=attempt.rung.threshold,
             tier=str(fold.meta.get("tier", "")),
             simulated=bool(fold.meta.get("simulated")),
@@ -211,6 +282,8 @@ class Story:
             tokens=used,
             cost=money.cost(used, attempt.price),
             finish=(drafts[0].finish or "") if drafts else "",
+            purpose=attempt.purpose,
+            calls=[name for name in attempt.calls if name in self.asked.query.tool_names],
         )
 
     def _facts(self) -> Facts:

@@ -15,6 +15,11 @@ WHY = {
     "straight": "the caller asked for a backend by its own model name (`models:`)",
     "tool_loop": "the last message was a tool's result: the rung that asked for it answers",
 }
+ASIDE = {
+    "observe": "the route only observes",
+    "shadow": "the route asks its small rungs off the path only",
+    "canary": "this conversation is not of the canary's share (`canary:`)",
+}
 CHECKS = {
     "fits_schema": "an answer that fits the schema",
     "finished": "a whole answer: it was cut off (a larger `max_tokens`)",
@@ -45,13 +50,20 @@ def _decision(record: Record) -> Iterator[str]:
         yield "no route was scored: a `match:`, `examples:` or `description:` that fits would have taken this request"
     if record.reason == "out_of_scope" and record.out_of_scope is not None:
         yield f"out of scope at {record.out_of_scope:.3f}: from {OUT_OF_SCOPE:g} down it would have asked the default ladder"
-    if record.mode == "observe" and record.would:
-        yield f"the route only observes: with `mode: enforce` '{record.would}' would have been asked first"
+    if record.mode in ASIDE and record.outcome == "straight" and record.would:
+        yield f"{ASIDE[record.mode]}: with `mode: enforce` '{record.would}' would have been asked first"
 
 
 def _attempt(attempt: AttemptRecord) -> Iterator[str]:
     known, wanted = attempt.probability, attempt.threshold
-    if attempt.outcome == "error":
+    ours = attempt.outcome == "rejected" and all(verdict.reason != attempt.reason for verdict in attempt.verdicts)
+    if ours and attempt.reason == "disagreement":
+        yield f"'{attempt.rung}' and the rung of `accept.agrees_with` did not say the same"
+    elif ours and attempt.reason == "policy":
+        yield f"'{attempt.rung}' called a tool that a small model may not call alone: an entry in `tools:` would allow it"
+    elif attempt.purpose in ("agree", "sample") and attempt.outcome != "error":
+        return  # evidence for another attempt, which tells
+    elif attempt.outcome == "error":
         yield f"'{attempt.rung}' did not answer ({attempt.reason}) after {attempt.seconds:.2f} s"
     elif attempt.outcome == "rejected" and attempt.reason == "low_confidence":
         if known is None:
@@ -76,5 +88,7 @@ def _end(record: Record) -> Iterator[str]:
         yield "a higher rung that can be asked (`weir check` names the variable to set), or `on_unavailable: deliver`"
     elif record.error == "deadline_exceeded":
         yield "a larger `deadline` of the route, or a smaller `timeout` of its lower rungs"
-    if record.late_verdict:
+    if record.late_verdict and record.served != record.top:
+        yield f"the answer failed a check ({record.late_verdict}) after its first byte was out: without `stream:` it is held whole"
+    elif record.late_verdict:
         yield f"the answer failed a check ({record.late_verdict}) after its first byte was out: `strict: true` would have held it"

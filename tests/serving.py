@@ -1,7 +1,7 @@
 """A whole gateway on a real socket, in the test's own loop: `async with serving(yaml, tmp_path) as served: ...`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,15 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(config: str, folder: Path, **client: Any) -> AsyncIterator[Served]:
-    """`config`: YAML. The state directory is `folder`/var; logs go nowhere."""
+async def serving(
+    config: str, folder: Path, *, tend: bool = False, engines: Mapping[str, str] | None = None, **client: Any
+) -> AsyncIterator[Served]:
+    """`config`: YAML. The state directory is `folder`/var; logs go nowhere. tend: look after the engines in the background, which
+    upstreams that a test has scripted know nothing of. engines: start those of `engines:`, with this environment."""
     path = folder / "weir.yaml"
     path.write_text(config)
-    app = Application(path, overrides={"state_dir": folder / "var", "port": 0, "watch": 0.02}, log=Log(off=True))
+    overrides = {"state_dir": folder / "var", "port": 0, "watch": 0.02, "tend": tend}
+    app = Application(path, overrides=overrides, log=Log(off=True), engines=engines)
     listening = bind("127.0.0.1", 0)
     port: int = listening.getsockname()[1]
     server = uvicorn.Server(

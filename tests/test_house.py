@@ -31,6 +31,7 @@ HTTP_ALLOWED = ("backends.http", "gateway.app", "gateway.cli")
 TASK_OWNERS = {
     "gateway/app.py",  # the lifespan
     "embed/minilm.py",  # the worker's client: started and closed by the lifespan, cancels and awaits its one task itself
+    "backends/_local_client.py",  # as embed/minilm.py
 }
 
 IMPORT_ALL = """

@@ -11,6 +11,13 @@ def canonical(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
 
 
+def portion(*parts: str) -> float:
+    """A number in [0, 1): the same for the same parts, in every process. Whoever compares it with a share picks that share of all that
+    `parts` can name, and always the same ones."""
+    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
+    return (int.from_bytes(digest[:8]) >> 11) / 2**53
+
+
 def short_hash(value: Any) -> str:
     """First 16 hex digits of SHA-256 over the canonical JSON of `value`; "" for nothing (None, "", [], {})."""
     if not value and value is not False and value != 0:

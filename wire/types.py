@@ -169,6 +169,10 @@ class Call(Struct, frozen=True):
     request_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Request headers that may go on to the upstream (never credentials, never `x-weir-*`)."""
+    session: str = ""
+    """`Query.session`: a conversation goes back to the replica that holds its prefix. Never sent."""
+    signature: str = ""
+    """`Query.signature`: requests of one kind share the start of their prompt. Never sent."""
 
 
 class Chunk(Struct, frozen=True):

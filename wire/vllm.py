@@ -5,6 +5,9 @@
 - `allowed_tools`, custom tools and the old `functions` are 400s or ignored: the first is expanded, the others are Unsupported.
 - A grammar from `response_format` makes tool calls impossible (and is ignored when a tool is forced): beside tools it is left
   out; the validator judges the final answer.
+- A tool without `strict: true` gets a grammar for its envelope only; its arguments are any JSON (a number, even), and with `auto`
+  not even the envelope is bound. So tools are made strict, but for those with schemas that xgrammar cannot do (`wire.xgrammar`):
+  what it does not know it would leave out in silence. Their arguments are judged by the validator alone.
 - Chat templates of small models know one system message, the first.
 """
 
@@ -15,6 +18,7 @@ from typing import Any
 from wire.errors import BackendError, Refused, Unsupported
 from wire.openai import response_format, says
 from wire.types import Constraint, Json
+from wire.xgrammar import unsupported
 
 _UNKNOWN = {
     "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
@@ -35,8 +39,11 @@ _CANNOT = re.compile(
 )
 
 
-def request(body: Json, constraint: Constraint | None) -> dict[str, Any]:
-    """`body` as vLLM wants it, a new dict. Raises Unsupported for what vLLM cannot do at all."""
+def request(body: Json, constraint: Constraint | None, *, strict_tools: bool = False) -> dict[str, Any]:
+    """`body` as vLLM wants it, a new dict. Raises Unsupported for what vLLM cannot do at all.
+
+    strict_tools: the arguments of every tool whose schema xgrammar can do are put under a grammar.
+    """
     _refuse(body)
     told = {key: value for key, value in body.items() if value is not None and key not in _UNKNOWN and key not in _DEAD}
     if "messages" in told:
@@ -50,6 +57,8 @@ def request(body: Json, constraint: Constraint | None) -> dict[str, Any]:
     if not told.get("stream"):
         told.pop("stream_options", None)
     _tools(told)
+    if strict_tools and told.get("tools"):
+        told["tools"] = [strictly(tool) for tool in _list(told["tools"])]
     _constrain(told, body, constraint)
     return told
 
@@ -65,6 +74,19 @@ def messages(value: Any) -> Any:
     if len(told) == 1:
         return [{**told[0], "role": "system"}, *rest]
     return [{"role": "system", "content": "\n\n".join(filter(None, map(_text, told)))}, *rest]
+
+
+def strictly(tool: Any) -> Any:
+    """`tool` with `strict: true`, or as non-strict when its parameters cannot be enforced. Whoever sent it is told nothing: at OpenAI
+    a tool that is not strict is filled in as well as it goes, and this is better."""
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    if not isinstance(function, Mapping):
+        return tool
+    parameters = function.get("parameters")
+    if isinstance(parameters, Mapping) and not unsupported(parameters):
+        return tool if function.get("strict") is True else {**tool, "function": {**function, "strict": True}}
+    kept = {key: value for key, value in function.items() if key != "strict"}
+    return {**tool, "function": kept} if "strict" in function else tool
 
 
 def judge(exc: BackendError, constrained: bool) -> BackendError:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import typer
 
-GROUPS = ("serve", "check", "explain", "records", "bypass", "keys", "schema", "demo")
+GROUPS = ("serve", "engines", "check", "explain", "calibrate", "test", "records", "bypass", "keys", "schema", "demo")
 """Modules of this package in the order of `weir --help`; each has `register(app)`."""
 
 

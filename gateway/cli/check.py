@@ -1,6 +1,6 @@
 """`weir check`: every mistake at once, each with its line; then what the configuration comes to."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,19 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     @app.command()
-    def check(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-        """Name every mistake of the configuration, or say what it comes to. Asks nobody."""
-        from gateway.app import build
+    def check(
+        config: ConfigOption = DEFAULT_CONFIG,
+        as_json: JsonOption = False,
+        live: Annotated[bool, typer.Option("--live", help="Ask the rungs in the house what they enforce.")] = False,
+        cloud: Annotated[bool, typer.Option("--cloud", help="With --live: ask those in the cloud too.")] = False,
+    ) -> None:
+        """Name every mistake of the configuration, or say what it comes to. Asks nobody, but with --live."""
+        import asyncio
+
+        from msgspec import to_builtins
+
+        from gateway.app import Resources, build
+        from gateway.cli.live import survey, tables
         from gateway.settings.load import load
         from gateway.settings.mistakes import ConfigError
 
@@ -26,19 +36,27 @@ def register(app: typer.Typer) -> None:
         try:
             loaded = load(config)
             mistakes = loaded.warnings
-            setup = build(loaded)
+            resources = Resources(loaded.folder)
+            setup = build(loaded, resources)
             known = {str(mistake) for mistake in mistakes}
             warned = [warning for warning in setup.warnings if warning not in known]
         except ConfigError as exc:
             mistakes = exc.mistakes
+        found = asyncio.run(survey(setup, resources, cloud=cloud)) if live and setup is not None else []
         if as_json:
-            print_json(report(setup, mistakes, warned))
+            said = report(setup, mistakes, warned)
+            print_json(said | {"live": [to_builtins(seen) for seen in found]} if live else said)
         else:
             tell(mistakes)
             for warning in warned:
                 console(stderr=True).print(f"warning: {warning}", style="yellow")
             _conclude(setup, str(config), mistakes, len(mistakes) + len(warned))
-        raise typer.Exit(0 if setup is not None else 1)
+            for told in tables(found) if found else ():
+                console().print(told)
+            for seen in found:
+                for lack in seen.lacks:
+                    console(stderr=True).print(f"error: {seen.backend} on {lack}", style="red")
+        raise typer.Exit(0 if setup is not None and not any(seen.lacks for seen in found) else 1)
 
 
 def report(setup: "Setup | None", mistakes: "tuple[Mistake, ...]", warned: list[str]) -> dict[str, Any]:
@@ -65,6 +83,7 @@ def _route_facts(route: "Route") -> dict[str, Any]:
     return {
         "name": route.name,
         "mode": route.mode,
+        "shadowed": [rung.name for rung in route.shadowed],
         "ladder": [rung.name for rung in route.ladder],
         "risk": route.risk,
         "thresholds": {rung.name: rung.threshold for rung in route.ladder if rung.threshold is not None},
@@ -115,12 +134,18 @@ def _routes(setup: "Setup") -> Any:
         available = "yes" if not missing else "partly" if len(missing) < len(route.ladder) else "no"
         table.add_row(
             route.name + default,
-            route.mode,
+            _mode(route),
             " > ".join(rung.name for rung in route.ladder),
             accepts(route),
             available + "".join(f"; {rung.name} needs {rung.missing}" for rung in missing),
         )
     return table
+
+
+def _mode(route: "Route") -> str:
+    beside = [rung.name for rung in route.shadowed] if route.mode != "shadow" else []
+    share = f" {route.canary:.0%}" if route.mode == "canary" else ""
+    return f"{route.mode}{share}" + (f", {', '.join(beside)} in shadow" if beside else "")
 
 
 def accepts(route: "Route") -> str:

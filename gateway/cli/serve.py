@@ -10,11 +10,19 @@ from gateway.cli.common import DEFAULT_CONFIG, ConfigOption, tell
 Host = Annotated[str | None, typer.Option(help="Address to bind instead of server.host.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port instead of server.port; 0: any free one.")]
 
+WithVllm = Annotated[
+    bool,
+    typer.Option("--with-vllm", help="Also start the vLLM servers of `engines:` (see `weir engines`), and end them."),
+]
+
 
 def register(app: typer.Typer) -> None:
     @app.command()
-    def serve(config: ConfigOption = DEFAULT_CONFIG, host: Host = None, port: Port = None) -> None:
+    def serve(
+        config: ConfigOption = DEFAULT_CONFIG, host: Host = None, port: Port = None, with_vllm: WithVllm = False
+    ) -> None:
         """Serve. Reloads the configuration when it changes, and on SIGHUP."""
+        environ = dict(os.environ)  # engines compute with threads, so before the next lines
         # One thread for numpy's matrices: more only fight the MiniLM worker for the core and hold up the loop (measured: a head's answer
         # p50 0.6 ms instead of 2 to 8 ms, p99 2.8 ms instead of 21 ms). It counts before numpy is imported, so here.
         for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -23,7 +31,7 @@ def register(app: typer.Typer) -> None:
         from gateway.settings.mistakes import ConfigError
 
         try:
-            code = gateway_app.serve(config, host=host, port=port)
+            code = gateway_app.serve(config, host=host, port=port, engines=environ if with_vllm else None)
         except ConfigError as exc:
             tell(exc.mistakes)
             code = 1

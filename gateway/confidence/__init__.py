@@ -1,7 +1,9 @@
 """How sure an answer is, and how sure it must be. Pure.
 
     Draft (tokens, log-probabilities) > Features > Scorer > probability that it is right       > threshold that keeps a promised risk
-    tokens.py: what of it is an answer    features.py   scorer.py                                    calibration.py
+    scan.py, tokens.py: what of it is     features.py   scorer.py                                    calibration.py
+    an answer                             margin.py
+    Chunk* > watch.py > the least likely value token so far: while an answer still grows
 
 A router scores and a model guesses; what is accepted comes from a promised risk. vLLM reports log-probabilities after the grammar mask,
 where forced tokens count as certain: a naive mean is worthless, so only tokens that the model was free to choose count.
@@ -9,6 +11,7 @@ Nothing known is not confidence: without log-probabilities there is no probabili
 """
 
 from gateway.confidence.calibration import Calibration, CalibrationError, Point, calibration
-from gateway.confidence.scorer import Evidence, Scorer, probability
+from gateway.confidence.features import Evidence
+from gateway.confidence.scorer import Scorer, probability
 
 __all__ = ["Calibration", "CalibrationError", "Evidence", "Point", "Scorer", "calibration", "probability"]

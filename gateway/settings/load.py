@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import Struct
 from pydantic import BaseModel, ValidationError
 
+from gateway.settings.engines import addressed
 from gateway.settings.explain import problems, written
 from gateway.settings.mistakes import ConfigError, LineMap, Mistake, Severity, Where
 from gateway.settings.model import Settings
@@ -48,9 +49,16 @@ class Loaded(Struct, frozen=True):
         return self.files[0].parent
 
     @property
+    def calibrations(self) -> Path:
+        """Where `weir calibrate` keeps its files."""
+        return self.folder / "calibration"
+
+    @property
     def watched(self) -> tuple[Path, ...]:
-        """What to look at to notice that the configuration changed (`gateway.settings.watch`)."""
-        return (*self.files, *self.folders)
+        """What to look at to notice that the configuration changed (`gateway.settings.watch`). Calibration files are written beside
+        their place and moved into it, which changes their folder."""
+        named = (route.accept.calibration for route in self.settings.routes.values())
+        return (*self.files, *self.folders, self.calibrations, *(self.folder / path for path in named if path))
 
 
 def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
@@ -73,6 +81,7 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Loaded:
     ordered = tuple(sorted(mistakes, key=lambda m: (_index(sources.files, m.file), m.line)))
     if settings is None or _errors(mistakes):
         raise ConfigError(ordered)
+    settings = addressed(settings)
     return Loaded(
         settings=settings,
         digest=short_hash(_plain(settings)),

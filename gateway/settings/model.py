@@ -1,5 +1,6 @@
 """The shape of `weir.yaml`: frozen, nested, and an unknown key is a mistake. Loading is in `load.py`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,12 +17,14 @@ from pydantic import (
 )
 
 from backends._secret import Secret
+from backends._upstream import plain_url
 from backends.base import BackendConfig
 from backends.embedding.base import EmbedderConfig
 from routers.base import RouterConfig
 from routers.rules import Match
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+MEMORY_PATTERN = r"^(\d+(?:\.\d+)?) ?(GiB|GB|MiB)$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """Names become metric labels and header values: lower case, short, closed."""
@@ -267,6 +270,9 @@ class Server(Frozen):
     )
     drain: float = Field(20.0, ge=0, description="seconds that requests in flight get after SIGTERM")
     watch: float = Field(1.0, gt=0, description="seconds between looks at the configuration file")
+    tend: bool = Field(
+        True, description="look after local engines in the background: health, load, adapters, what they enforce"
+    )
 
 
 class RedisSettings(Frozen):
@@ -289,6 +295,75 @@ class ResponsesSettings(Frozen):
     timeout: float = Field(0.5, gt=0, description="seconds that the store may take")
 
 
+class EngineSettings(Frozen):
+    """`engines:`: one vLLM server. `weir serve --with-vllm` starts it; otherwise it only says where backends find it."""
+
+    model: str = Field(min_length=1, description="folder (against this file's), or a name on the Hugging Face hub")
+    served_as: str | None = Field(
+        None, min_length=1, description="model name it answers to; default: last part of `model`"
+    )
+    adapters: dict[str, str] = Field({}, description="LoRA adapters: the name they answer to > folder or hub name")
+    device: Literal["gpu", "cpu"] = "gpu"
+    devices: tuple[int, ...] | tuple[tuple[int, ...], ...] = Field(
+        (0,), min_length=1, description="GPUs of a replica, several: tensor parallel; or such a list for each replica"
+    )
+    gpu_memory: float | str = Field(
+        0.9, description='share of each device that a replica takes, weights and cache, or "10GiB" of it'
+    )
+    kv_cache_gib: int = Field(4, ge=1, description="`device: cpu`: GiB of memory for the cache, beside the weights")
+    port: int | None = Field(
+        None, ge=1, le=65535, description="default: the first free one from 8000 up; replicas take the following ones"
+    )
+    url: str | None = Field(
+        None, description="somebody else starts it (compose, Kubernetes), and it is reached here: http://HOST:PORT"
+    )
+    max_model_len: int | None = Field(None, gt=0, description="tokens of prompt and answer; default: the model's own")
+    tool_parser: str | None = Field(
+        "hermes", description="how the model writes tool calls; null: `auto` is not offered"
+    )
+    max_in_flight: int | None = Field(
+        256, ge=1, description="requests running or waiting; further ones get 503 and go up the ladder. null: no limit"
+    )
+    command: tuple[str, ...] = Field(
+        (), description="how to start it; default: `vllm` beside this Python, else on PATH"
+    )
+    extra: tuple[str, ...] = Field((), description="further flags, as they are")
+    env: dict[str, str] = Field({}, description="further variables; no secrets: those it inherits from Weir's own")
+    replicas: int = Field(1, ge=1, le=16, description="processes, each with a port of its own, one after the other")
+    start_seconds: float = Field(900, gt=0, description="seconds until it must answer /health, downloads included")
+    stop_seconds: float = Field(30, gt=0, description="seconds it gets to end after SIGTERM; then SIGKILL")
+
+    @field_validator("gpu_memory")
+    @classmethod
+    def _memory(cls, value: float | str) -> float | str:
+        if isinstance(value, str):
+            if re.fullmatch(MEMORY_PATTERN, value):
+                return value
+            try:
+                value = float(value)
+            except ValueError:
+                raise ValueError('must be a share like 0.6, or a size like "10GiB"') from None
+        if not 0 < value <= 1:
+            raise ValueError('is a share of the device, above 0 and at most 1; a size is written "10GiB"')
+        return value
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        """`env: {NAME: 1}` means the text "1"."""
+        if not isinstance(value, dict):
+            return value
+        return {key: str(one) if type(one) in (int, float) else one for key, one in value.items()}
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, value: str | None) -> str | None:
+        """`${VLLM_URL:-}` leaves "": nobody else starts it."""
+        if not value:
+            return None
+        return plain_url(value.rstrip("/").removesuffix("/v1"))
+
+
 class Settings(Frozen):
     backends: dict[Name, SerializeAsAny[BackendConfig]]
     router: RouterSettings
@@ -301,3 +376,4 @@ class Settings(Frozen):
     telemetry: Telemetry = Telemetry()
     server: Server = Server()
     responses: ResponsesSettings = ResponsesSettings()
+    engines: dict[Name, EngineSettings] = {}

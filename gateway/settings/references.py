@@ -10,14 +10,13 @@ from typing import Any
 from msgspec import Struct
 
 from backends.base import PriceConfig
+from gateway.settings import engines
 from gateway.settings.mistakes import Severity, Where, did_you_mean
 from gateway.settings.model import ResponsesSettings, RouteSettings, Settings
 
 CONSTRAINTS = ("schema", "choice", "regex", "grammar")
 SHORTEST_KEY = 32
 """Characters of `responses.key`."""
-LATER: tuple[str, ...] = ()
-"""Modes that have a name and nothing else yet."""
 
 
 class Finding(Struct, frozen=True):
@@ -48,6 +47,7 @@ def check(
         *_backends(settings, missing or {}),
         *_embeddings(settings),
         *_responses(settings.responses),
+        *(Finding(where, message, severity) for where, message, severity in engines.check(settings)),
     ]
 
 
@@ -61,8 +61,7 @@ def _router(settings: Settings, routes: Collection[str]) -> Iterator[Finding]:
 def _route(name: str, route: RouteSettings, settings: Settings, backends: Collection[str]) -> Iterator[Finding]:
     here: Where = ("routes", name)
     yield from _ladder((*here, "ladder"), route, settings, backends)
-    if route.mode in LATER:
-        yield Finding((*here, "mode"), f"the mode `{route.mode}` does not exist yet: use observe or enforce")
+    yield from _mode(here, route, settings)
     if route.accept.risk is not None and len(route.ladder) == 1:
         yield Finding(
             (*here, "accept", "risk"),
@@ -71,7 +70,98 @@ def _route(name: str, route: RouteSettings, settings: Settings, backends: Collec
         )
     if route.accept.calibration is not None and route.accept.risk is None:
         yield Finding((*here, "accept", "calibration"), "is not used without `risk`", "warning")
+    yield from _second(here, route, backends)
+    yield from _judged((*here, "judged", "by"), route, settings, backends)
+    yield from _tools(here, route)
     yield from _constraint(here, route)
+
+
+def _judged(where: Where, route: RouteSettings, settings: Settings, backends: Collection[str]) -> Iterator[Finding]:
+    if route.judged is None:
+        return
+    by = route.judged.by
+    if by not in backends:
+        yield _nothing(where, "backend", by, backends, "backends")
+    elif by in settings.backends and settings.backends[by].cloud and route.egress == "local":
+        message = f"`egress: local` forbids {by!r} (`cloud: true`), also as a judge: name a backend in the house"
+        yield Finding(where, message, depends=(("backends", by),))
+    elif by in route.ladder[:-1]:
+        yield Finding(where, f"{by!r} would judge answers of its own: name a larger backend", "warning")
+
+
+def _mode(here: Where, route: RouteSettings, settings: Settings) -> Iterator[Finding]:
+    given, small = route.model_fields_set, route.ladder[:-1]
+    if route.mode in ("shadow", "canary") and not small:
+        message = f"`{route.mode}` needs a small rung below the top one: this ladder has one rung"
+        yield Finding((*here, "mode"), message, "warning", depends=((*here, "ladder"),))
+    if "canary" in given and route.mode != "canary":
+        yield Finding((*here, "canary"), "is not used without `mode: canary`", "warning")
+    if "shadow" in given and route.mode == "observe":
+        yield Finding((*here, "shadow"), "is not used in `mode: observe`: write `mode: shadow`", "warning")
+    cloudy = [rung for rung in small if rung in settings.backends and settings.backends[rung].cloud]
+    if route.mode == "shadow" and route.egress == "local" and cloudy:
+        message = f"`egress: local` forbids {', '.join(map(repr, cloudy))}: never asked, not even in shadow"
+        yield Finding((*here, "ladder"), message, "warning")
+
+
+def _second(here: Where, route: RouteSettings, backends: Collection[str]) -> Iterator[Finding]:
+    """Further opinions of small models."""
+    accept, where = route.accept, (*here, "accept")
+    second = accept.agrees_with
+    if second is not None and second.rung not in backends:
+        yield _nothing((*where, "agrees_with"), "backend", second.rung, backends, "backends")
+    elif second is not None and second.rung in route.ladder[:1]:
+        yield Finding((*where, "agrees_with"), f"{second.rung!r} always agrees with itself: name another backend")
+    elif second is not None and second.rung in route.ladder[1:][-1:] and (accept.risk or second.when == "always"):
+        message = f"{second.rung!r} is the top rung, which is asked anyway when a small answer is not taken: name another small one"
+        yield Finding((*where, "agrees_with"), message, depends=((*here, "ladder"),))
+    yield from _spending(here, route)
+    if accept.risk is None:
+        if second is not None and second.when == "grey":
+            message = "the grey zone is where a risk is not kept: it needs `risk`; or say `when: always`"
+            yield Finding((*where, "agrees_with"), message, depends=((*where, "risk"),))
+        if accept.self_consistency is not None:
+            message = "is not used without `risk`: no answer is unsure"
+            yield Finding((*where, "self_consistency"), message, "warning")
+
+
+def _spending(here: Where, route: RouteSettings) -> Iterator[Finding]:
+    """What is asked beside and ahead of the rungs in their turn: is there a rung above, and are there attempts for it?"""
+    accept, above = route.accept, len(route.ladder) > 1
+    if route.speculate is not None and not above:
+        message = "there is no next rung to start early: this ladder has one rung"
+        yield Finding((*here, "speculate"), message, depends=((*here, "ladder"),))
+    elif route.speculate is not None and accept.risk is None:
+        message = "is not used without `accept: {risk: ...}`: no answer is seen to be unsure"
+        yield Finding((*here, "speculate"), message, "warning", depends=((*here, "accept"),))
+    most = max(accept.self_consistency.samples if accept.self_consistency else 0, 1 if accept.agrees_with else 0)
+    needed = 1 + most + above
+    if route.budget.attempts < needed and needed > 1 + above:
+        key = "self_consistency" if accept.self_consistency else "agrees_with"
+        message = f"never happens with `budget: {{attempts: {route.budget.attempts}}}`: it takes {needed} with the rungs of the ladder"
+        yield Finding((*here, "accept", key), message, "warning", depends=((*here, "budget"),))
+    if route.stream is not None and accept.risk is not None and not _formed(route):
+        message = (
+            "free text under a `risk` is held whole all the same: only the early end of a bad answer is left of it"
+        )
+        yield Finding((*here, "stream"), message, "warning", depends=((*here, "accept"),))
+
+
+def _formed(route: RouteSettings) -> bool:
+    return any(_imposed(route, key) is not None for key in CONSTRAINTS)
+
+
+def _tools(here: Where, route: RouteSettings) -> Iterator[Finding]:
+    for name, policy in route.tools.items():
+        where = (*here, "tools", name)
+        if policy.risk is not None and route.accept.risk is None:
+            message = "needs `accept: {risk: ...}`: it is held against the same calibration"
+            yield Finding((*where, "risk"), message, depends=((*here, "accept"),))
+        elif policy.risk is not None and route.accept.risk is not None and policy.risk > route.accept.risk:
+            yield Finding((*where, "risk"), "is laxer than the route's own `accept.risk`, which counts", "warning")
+        if policy.local == "agree" and route.accept.agrees_with is None:
+            message = "nobody can agree: name a second backend in `accept: {agrees_with: ...}`"
+            yield Finding((*where, "local"), message, "warning", depends=((*here, "accept"),))
 
 
 def _ladder(here: Where, route: RouteSettings, settings: Settings, backends: Collection[str]) -> Iterator[Finding]:
@@ -197,6 +287,8 @@ def is_loopback(host: str) -> bool:
 
 def _backends(settings: Settings, missing: Mapping[str, str]) -> Iterator[Finding]:
     used = {rung for route in settings.routes.values() for rung in route.ladder}
+    used |= {r.accept.agrees_with.rung for r in settings.routes.values() if r.accept.agrees_with is not None}
+    used |= {r.judged.by for r in settings.routes.values() if r.judged is not None}
     used |= {model.use.removeprefix("backend/") for model in settings.models.values()}
     used |= {model.through for model in settings.models.values() if model.through}
     for name, backend in settings.backends.items():

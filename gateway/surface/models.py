@@ -293,8 +293,8 @@ async def _keep_alive(exchange: Exchange, story: Story, told: dict[str, str], af
 def _told(story: Story) -> dict[str, str]:
     """What the caller may know of how it was answered: the `x-weir-*` headers."""
     attempt = story.delivered
-    rejected = next((a for a in reversed(story.snapshots()) if a.error or (a.verdict and not a.verdict.passed)), None)
-    why = (rejected.error or (rejected.verdict.reason if rejected.verdict else None)) if rejected else None
+    rejected = story.rejected() if len(story.attempts) > 1 or attempt is None or story.degraded else ()
+    why = rejected[-1][1] if rejected else None
     headers = {
         "x-weir-route": story.decision.route,
         "x-weir-attempts": str(len(story.attempts)),
@@ -304,7 +304,7 @@ def _told(story: Story) -> dict[str, str]:
     }
     if attempt is not None:
         headers["x-weir-rung"] = attempt.rung.name
-        known = next((d.probability for d in attempt.gate.fold.drafts() if d.probability is not None), None)
+        known = attempt.probability
         if known is not None:
             headers["x-weir-confidence"] = f"{known:.4f}"
         if story.degraded:

@@ -1,19 +1,25 @@
 """Operations and administration: health, readiness, metrics, Records. FastAPI: nothing here is on the way of a request."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from backends.base import Backend, facts
+from gateway.decide import Rung
 from gateway.metrics import Metrics
 from gateway.record import encode
 from gateway.recorder import Recorder
 from gateway.setup import Live
 from wire.errors import NotFound, Unauthorized, WeirError
 
+Engines = Callable[[], dict[str, Any]]
+"""Local engine > how it is; {} when this process starts none."""
 
-def operations(live: Live, metrics: Metrics, recorder: Recorder) -> FastAPI:
+
+def operations(live: Live, metrics: Metrics, recorder: Recorder, engines: Engines = dict) -> FastAPI:
     """The administration app. Health and metrics are open (the listening address protects them), Records need a key."""
     app = FastAPI(title="Weir", version=live.setup.version, docs_url="/docs", redoc_url=None)
 
@@ -39,7 +45,7 @@ def operations(live: Live, metrics: Metrics, recorder: Recorder) -> FastAPI:
 
     @app.get("/readyz")
     async def _ready() -> dict[str, Any]:
-        return readiness(live)
+        return readiness(live, engines())
 
     @app.get("/metrics")
     async def _metrics() -> Response:
@@ -70,7 +76,7 @@ def operations(live: Live, metrics: Metrics, recorder: Recorder) -> FastAPI:
     return app
 
 
-def readiness(live: Live) -> dict[str, Any]:
+def readiness(live: Live, engines: dict[str, Any] | None = None) -> dict[str, Any]:
     """Always 200 once it serves; what is not available, and why, stands inside."""
     setup = live.setup
     return {
@@ -78,12 +84,19 @@ def readiness(live: Live) -> dict[str, Any]:
         "config": setup.digest,
         "version": setup.version,
         "bypass": {"all": live.bypass.all, "routes": sorted(live.bypass.routes)},
-        "backends": {
-            name: {"available": not rung.missing, **({"missing": rung.missing} if rung.missing else {})}
-            for name, rung in setup.rungs.items()
-        },
+        "backends": {name: _rung(rung, setup.backends[name]) for name, rung in setup.rungs.items()},
         "routes": {
             name: {"mode": r.mode, "ladder": [rung.name for rung in r.ladder]} for name, r in setup.routes.items()
         },
         "warnings": list(setup.warnings),
+        **({"engines": engines} if engines else {}),
     }
+
+
+def _rung(rung: Rung, backend: Backend) -> dict[str, Any]:
+    """A rung that is looked after says what is known of its engines too."""
+    unready = getattr(backend, "unready", "")
+    told: dict[str, Any] = {"available": not rung.missing and not unready}
+    told |= {"missing": rung.missing} if rung.missing else {}
+    told |= {"why": unready} if unready else {}
+    return told | ({"facts": dict(facts(backend))} if hasattr(backend, "tend") else {})

@@ -68,6 +68,7 @@ def curve(
     the whole curve at once.
     """
     found = []
+    outside = float(weight[~inside].sum())
     for threshold in np.unique(np.quantile(probability, np.linspace(0, 1, points), method="lower")):
         taken = probability >= threshold
         accepted = float(weight[taken].sum())
@@ -79,7 +80,7 @@ def curve(
             {
                 "threshold": float(np.floor(threshold * 1e6) / 1e6),
                 "coverage": round(float(weight[taken & inside].sum() / weight[inside].sum()), 5),
-                "outside_accepted": round(float(weight[taken & ~inside].sum() / weight[~inside].sum()), 5),
+                "outside_accepted": round(float(weight[taken & ~inside].sum()) / outside, 5) if outside else 0.0,
                 "error": round(bad / accepted, 6),
                 "error_upper": round(upper_bound(bad / accepted * effective, effective), 6),
             }

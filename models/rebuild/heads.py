@@ -33,11 +33,12 @@ class Recipe(Struct, frozen=True):
 
 
 def committee(
-    x: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: int, scale_by: Array
+    x: Array, y: Array, labels: int, rare: int | None, recipe: Recipe, seed: int, scale_by: Array
 ) -> dict[str, Array]:
     """Train on features x (n, in) and label indices y (n,). Returns embed.head's arrays, but for the knots.
 
-    rare: index of the label that gets `recipe.weight` and no centroid. scale_by: features (m, in) that give mean and spread.
+    rare: index of the label that gets `recipe.weight` and no centroid; None: there is none. scale_by: features (m, in) that
+    give mean and spread.
     """
     mean, spread = scale_by.mean(axis=0), scale_by.std(axis=0)
     spread = np.maximum(spread, 0.05 * np.median(spread))  # a feature that hardly varies must not blow up a weight
@@ -68,7 +69,25 @@ def joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return whole
 
 
-def _member(z: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: int) -> tuple[Array, Array, Array, Array]:
+def parted(whole: dict[str, Array], count: int) -> list[dict[str, Array]]:
+    """The `count` committees that `joined` made one head of, in their order; all of the same size."""
+    members, hidden, _ = whole["w2"].shape
+    size = members // count
+    return [
+        whole
+        | {
+            "w1": whole["w1"][:, i * size * hidden : (i + 1) * size * hidden],
+            "b1": whole["b1"][i * size * hidden : (i + 1) * size * hidden],
+            "w2": whole["w2"][i * size : (i + 1) * size],
+            "b2": whole["b2"][i * size : (i + 1) * size],
+        }
+        for i in range(count)
+    ]
+
+
+def _member(
+    z: Array, y: Array, labels: int, rare: int | None, recipe: Recipe, seed: int
+) -> tuple[Array, Array, Array, Array]:
     import torch
     from torch import nn
 
@@ -81,7 +100,8 @@ def _member(z: Array, y: Array, labels: int, rare: int, recipe: Recipe, seed: in
         nn.Linear(recipe.hidden, labels),
     )
     weight = torch.ones(labels)
-    weight[rare] = recipe.weight
+    if rare is not None:
+        weight[rare] = recipe.weight
     loss_of = nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.smoothing)
     inputs, targets = torch.from_numpy(z), torch.from_numpy(y)
     batches = len(z) // recipe.batch

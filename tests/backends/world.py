@@ -1,19 +1,22 @@
 """What the composition root lends to backends, as small as tests need it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backends.base import Backend, BackendResources
 from backends.http.base import Http
 from backends.http.client import AiohttpClient
+from backends.http.control import Control
 from tests.backends.upstream import Handler, Upstream, upstream
 from wire.types import Call, Chunk
 
 if TYPE_CHECKING:
     from embed.minilm import MiniLM
     from embed.static import StaticTable
+
+T = TypeVar("T")
 
 
 class Resources:
@@ -22,6 +25,8 @@ class Resources:
     def __init__(self, http: Http | None = None, folder: Path = Path()) -> None:
         self._http = http
         self._folder = folder
+        self._kept: dict[tuple[str, ...], Any] = {}
+        self.control = Control()
 
     @property
     def http(self) -> Http:
@@ -36,17 +41,24 @@ class Resources:
     def resolve(self, path: Path) -> Path:
         return self._folder / path
 
+    def kept(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        made: T = self._kept.setdefault(key, make())
+        return made
+
 
 @asynccontextmanager
 async def world(handler: Handler) -> AsyncIterator[tuple[BackendResources, Upstream]]:
     """Resources with an open client, and a server that plays `handler`."""
     client = AiohttpClient(limit=8)
     await client.open()
+    resources = Resources(client)
     try:
         async with upstream(handler) as server:
-            yield Resources(client), server
+            yield resources, server
+            await resources.control.close()
             await client.close()
     finally:
+        await resources.control.close()
         await client.close()
 
 

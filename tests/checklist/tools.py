@@ -33,7 +33,7 @@ def call(name: str = "add", arguments: str = '{"x":1}', id: str = "c1") -> dict[
     return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def check(folder: Path, small: Handler, cloud: Handler, run: Run, **more: str) -> None:
+def check(folder: Path, small: Handler, cloud: Handler, run: Run, **more: Any) -> None:
     """Run `run` against a gateway between `small` and `cloud`."""
 
     async def go() -> None:

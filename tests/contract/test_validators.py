@@ -19,6 +19,8 @@ from wire.types import Constraint, Draft, ToolCall
 CASES: dict[str, Mapping[str, Any]] = {
     "finished": {},
     "fits_schema": {"formats": True},
+    "grounded": {"look_for": ["numbers", "names"], "where": ["user"], "allow": ["2024"], "tolerate": 0},
+    "not_looping": {},
     "not_refused": {},
     "sure_enough": {},
     "tool_arguments": {},
@@ -33,6 +35,8 @@ CANARY = "xyzzy-canary"
 GOOD: dict[str, tuple[Draft, Ask]] = {
     "finished": (Draft(text="a", finish="stop"), Ask()),
     "fits_schema": (Draft(text='{"a": 1}', finish="stop"), Ask(constraint=Constraint("schema", {"required": ["a"]}))),
+    "grounded": (Draft(text="It is 42.", finish="stop"), Ask(messages=[{"role": "user", "content": "42"}])),
+    "not_looping": (Draft(text="la " * 100, finish="stop"), Ask()),
     "not_refused": (Draft(text="a", finish="stop"), Ask()),
     "sure_enough": (Draft(text="a", finish="stop", probability=0.9), Ask(threshold=0.8)),
     "tool_arguments": (
@@ -42,6 +46,8 @@ GOOD: dict[str, tuple[Draft, Ask]] = {
 BAD: dict[str, tuple[Draft, Ask]] = {
     "finished": (Draft(text="a", finish="length"), Ask()),
     "fits_schema": (Draft(text="{}", finish="stop"), Ask(constraint=Constraint("schema", {"required": ["a"]}))),
+    "grounded": (Draft(text="It is 43.", finish="stop"), Ask(messages=[{"role": "user", "content": "42"}])),
+    "not_looping": (Draft(text="la " * 1000, finish="stop"), Ask()),
     "not_refused": (Draft(refusal="no", finish="stop"), Ask()),
     "sure_enough": (Draft(text="a", finish="stop", probability=0.7), Ask(threshold=0.8)),
     "tool_arguments": (

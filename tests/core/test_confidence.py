@@ -54,7 +54,7 @@ def test_the_promise_holds_above_the_threshold(curve: list[dict[str, Any]], risk
     one has that property, and a stricter promise never has a lower threshold."""
     made = calibration(table(*curve), "d")
     found = made.threshold(risk)
-    good = [p.threshold for p in made.curve if all(q.error <= risk for q in made.curve if q.threshold >= p.threshold)]
+    good = [p.threshold for p in made.curve if all(q.bound <= risk for q in made.curve if q.threshold >= p.threshold)]
     assert found == min(good, default=None)
     strict, lax = sorted((risk, other))
     least, most = made.threshold(lax), made.threshold(strict)
@@ -76,11 +76,55 @@ def test_what_is_read() -> None:
     assert made == Calibration("m", "digest", 100, "exact", (Point(0.5, 0.5, 0.1),))
 
 
+def measured(threshold: float, regret_bound: float, **more: Any) -> dict[str, Any]:
+    return {
+        "threshold": threshold, "coverage": 0.5, "regret": 0.001, "regret_bound": regret_bound, "error": 0.1, "error_bound": 0.2, **more,
+    }  # fmt: skip
+
+
+SECOND = {
+    **table(measured(0.5, 0.2), measured(0.9, 0.01)),
+    "version": 2, "route": "r", "rung": "slm", "model": "m", "rule": "confidence", "risk": 0.02, "confidence": 0.95,
+    "soft": {"0.01": -0.5, "0.03": -0.2, "0.1": None}, "collapsed": -4, "scorer": None,
+}  # fmt: skip
+
+
+def test_version_2_promises_the_regret() -> None:
+    """The share of all requests that are wrongly accepted counts, not the error among the accepted, which stands beside it."""
+    made = calibration(SECOND, "d")
+    assert [made.threshold(risk) for risk in (0.005, 0.02, 0.2)] == [None, 0.9, 0.5]
+    assert made.curve[0] == Point(0.5, 0.5, 0.2, 0.001, 0.1, 0.2)
+    assert (made.version, made.route, made.rung, made.rule, made.risk, made.confidence) == (
+        2,
+        "r",
+        "slm",
+        "confidence",
+        0.02,
+        0.95,
+    )
+    assert made.collapsed == -4
+
+
+@pytest.mark.parametrize(
+    ("waste", "soft"), [(None, None), (0.005, None), (0.01, -0.5), (0.02, -0.5), (0.03, -0.2), (0.5, -0.2)]
+)
+def test_the_soft_threshold_wastes_no_more_than_asked(waste: float | None, soft: float | None) -> None:
+    """The one kept for the largest share that is small enough; a route that does not speculate has none."""
+    assert calibration(SECOND, "d").soft_at(waste) == soft
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
         ({}, "version None"),
-        (table(point(0.5, 0.1), version=2), "version 2"),
+        (table(point(0.5, 0.1), version=3), "version 3"),
+        (table(point(0.5, 0.1), version=2), "regret_bound"),
+        ([], "version None"),
+        ({**SECOND, "confidence": 2}, "confidence is 2"),
+        ({**SECOND, "scorer": {"names": 1}}, "not a calibration file"),
+        ({**SECOND, "soft": [1]}, "not a calibration file"),
+        ({**SECOND, "curve": [measured(0.5, float("nan"))]}, "regret_bound is nan"),
+        ({key: value for key, value in SECOND.items() if key != "rule"}, "'rule'"),
         (table(), "empty"),
         ({**table(point(0.5, 0.1)), "curve": None}, "not a calibration file"),
         ({**table(), "curve": ["x"]}, "not a calibration file"),

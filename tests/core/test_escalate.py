@@ -19,10 +19,10 @@ from gateway.escalate import (
     Step,
     Stop,
     Wait,
-    deliverable,
     next_step,
     plan,
     rejection,
+    standing,
 )
 from gateway.validators.base import PASS, Verdict
 from tests.core.ladders import ERRORS, pasts, plans, seconds, verdicts
@@ -219,7 +219,7 @@ def test_where_the_ladder_begins(decision: Decision, first: str, names: list[str
 )
 def test_rejection(attempt: Attempt, reason: Reason | None) -> None:
     """Why an answer is not taken: that it did not come, else its verdict."""
-    assert rejection(attempt) == reason
+    assert rejection(TWO, [attempt], attempt) == reason
 
 
 # --- whatever happened ------------------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_every_step_of_any_past(data: st.DataObject, plan: Plan, left: float) ->
     step = next_step(plan, past, Budget(left))
     check(plan, past, left, step)
     assert next_step(plan, tuple(past), Budget(left)) == step
-    assert [attempt.number for attempt in past if deliverable(plan, attempt)] == [
+    assert [attempt.number for attempt in past if standing(plan, past, attempt).state == "good"] == [
         attempt.number for attempt in past if may_go(plan, attempt)
     ]
 

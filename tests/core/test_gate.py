@@ -39,3 +39,57 @@ def test_every_chunk_is_folded(told: list[Chunk], when: int) -> None:
             gate.open()
         gate.feed(chunk)
     assert "".join(draft.text for draft in gate.fold.drafts()) == "".join(chunk.delta["content"] for chunk in told)
+
+
+def text(value: str) -> Chunk:
+    return Chunk(delta={"content": value})
+
+
+def said(told: list[Chunk]) -> str:
+    return "".join(chunk.delta.get("content", "") for chunk in told)
+
+
+@given(st.lists(st.text(max_size=6), max_size=12), st.integers(0, 10), st.integers(0, 12))
+def test_a_lag_is_kept_until_the_end(told: list[str], lag: int, when: int) -> None:
+    """What flows is the beginning of the text and leaves the lag behind; in the end all of it has gone out, once and in order."""
+    gate = Gate()
+    for piece in told[:when]:
+        assert gate.feed(text(piece)) == []
+    out = said(gate.open(lag))
+    for piece in told[when:]:
+        assert gate.feed(text(piece)) == []
+        out += said(gate.flow())
+        came = sum(len(draft.text) for draft in gate.fold.drafts())
+        assert len(out) <= max(came - lag, 0)
+    assert gate.lags
+    assert out + said(gate.rest()) == "".join(told)
+    assert not gate.lags
+
+
+def test_calls_and_the_finish_wait_for_the_end() -> None:
+    """Behind a call nothing flows, be there ever so much text."""
+    gate = Gate()
+    call = Chunk(delta={"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]})
+    end = Chunk(finish="tool_calls")
+    for chunk in (text("look "), call, text("a long text behind it")):
+        gate.feed(chunk)
+    assert said(gate.open(0)) == "look "
+    gate.feed(end)
+    assert gate.flow() == []
+    assert gate.rest() == [call, text("a long text behind it"), end]
+
+
+@given(st.text("ab. \n", max_size=30), st.text("ab. \n", max_size=30))
+def test_a_cut_ends_with_a_sentence(before: str, held: str) -> None:
+    """Of what was held back goes out what ends a sentence, then the finish of an answer that was cut off."""
+    gate = Gate()
+    gate.feed(text(before))
+    out = said(gate.open(0))
+    gate.feed(text(held))
+    *kept, end = gate.cut()
+    assert end.finish == "length"
+    assert (before + held).startswith(out + said(kept))
+    assert said(kept)[-1:] in ("", ".", "\n")
+    assert gate.dropped == len(held) - len(said(kept))
+    assert gate.flow() == gate.rest() == []
+    assert gate.fold.drafts()[0].finish == "length"

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from tests.backends.upstream import Asked, Upstream, upstream
+from tests.backends.upstream import Asked, Upstream, hang, upstream
 from tests.serving import Served, serving
 
 Handler = Callable[[Asked], Awaitable[None]]
@@ -18,6 +18,7 @@ backends:
   cloud: {{kind: openai, base_url: "{cloud}/v1", model: big, cloud: true, timeout: 5, price: {{input: 1, output: 2}}}}
   keyless: {{kind: openai, base_url: "{cloud}/v1", api_key: "${{WEIR_TEST_UNSET}}", model: big, cloud: true,
              price: {{input: 1, output: 2}}}}
+  {backends}
 router:
   use: {{kind: rules}}
   default: general
@@ -105,10 +106,11 @@ def hello(**more: Any) -> dict[str, Any]:
 
 
 class World:
-    def __init__(self, served: Served, small: Upstream, cloud: Upstream) -> None:
+    def __init__(self, served: Served, small: Upstream, cloud: Upstream, other: Upstream) -> None:
         self.served = served
         self.small = small
         self.cloud = cloud
+        self.other = other
 
 
 @asynccontextmanager
@@ -121,10 +123,19 @@ async def world(
     server: str = "",
     more: str = "",
     deadline: str = "8",
+    other: Handler | None = None,
 ) -> AsyncIterator[World]:
-    async with upstream(small) as lower, upstream(cloud) as upper:
+    """other: a second small model, `other`, beside the first."""
+    async with upstream(small) as lower, upstream(cloud) as upper, upstream(other or hang) as beside:
+        second = f'other: {{kind: vllm, base_url: "{beside.url}/v1", model: slm2, timeout: 2}}' if other else ""
         text = CONFIG.format(
-            small=lower.url, cloud=upper.url, routes=routes, server=server, more=more, deadline=deadline
+            small=lower.url,
+            cloud=upper.url,
+            routes=routes,
+            server=server,
+            more=more,
+            deadline=deadline,
+            backends=second,
         )
         async with serving(text, folder) as served:
-            yield World(served, lower, upper)
+            yield World(served, lower, upper, beside)

@@ -18,6 +18,7 @@ OPTIONS = (
     "--enforce-eager", "--max-model-len", "1024", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     # One backend, pinned: `auto` latches whichever the first schema needs.
     "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}',
+    "--enable-lora", "--max-lora-rank", "8", "--max-loras", "2",
 )  # fmt: skip
 
 
@@ -27,14 +28,20 @@ def there() -> bool:
 
 
 @contextmanager
-def running(folder: Path, name: str = "tiny") -> Iterator[str]:
+def running(folder: Path, name: str = "tiny", options: tuple[str, ...] = OPTIONS) -> Iterator[str]:
     """The engine's URL. Its log stands in `folder`."""
     model = folder / "model"
     subprocess.run([BIN / "python", ROOT / "tests" / "live" / "tiny_model.py", model], check=True, capture_output=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environ = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    environ = {
+        **os.environ,
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+    }
     command: list[str | Path] = [
         BIN / "vllm",
         "serve",
@@ -45,7 +52,7 @@ def running(folder: Path, name: str = "tiny") -> Iterator[str]:
         "127.0.0.1",
         "--port",
         str(port),
-        *OPTIONS,
+        *options,
     ]
     with (folder / "vllm.log").open("wb") as log:
         # A session of its own: the engine is several processes, and all of them must end.
@@ -60,6 +67,13 @@ def running(folder: Path, name: str = "tiny") -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
+
+
+def adapter(folder: Path, seed: int) -> Path:
+    """A real LoRA for the tiny model, random by `seed`."""
+    script = ROOT / "tests" / "live" / "tiny_model.py"
+    subprocess.run([BIN / "python", script, folder, str(seed)], check=True, capture_output=True)
+    return folder
 
 
 def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

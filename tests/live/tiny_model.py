@@ -2,12 +2,16 @@
 
 Two layers with random weights (seeded) and a byte-level tokenizer of its own: enough for a real vLLM to load and to constrain. What it
 says is nonsense on purpose; tests look at the form of its answers only.
+
+`python tests/live/tiny_model.py FOLDER SEED` makes a LoRA adapter for it instead, just as random: the two files that peft writes.
 """
 
+import json
 import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -48,5 +52,33 @@ def main(folder: Path) -> None:
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
 
 
+def adapter(folder: Path, seed: int) -> None:
+    """A LoRA of rank 8 on the attention of both layers, strong enough to change every answer. Names and shapes as peft writes them."""
+    torch.manual_seed(seed)
+    rank, size = 8, 128
+    tensors = {}
+    for layer in (0, 1):
+        for module in ("q_proj", "v_proj"):
+            name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+            tensors[f"{name}.lora_A.weight"] = torch.randn(rank, size, dtype=torch.bfloat16)
+            tensors[f"{name}.lora_B.weight"] = torch.randn(size, rank, dtype=torch.bfloat16)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    told = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": 16,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": ["q_proj", "v_proj"],
+        "base_model_name_or_path": "tiny",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(told))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        adapter(Path(sys.argv[1]), int(sys.argv[2]))
+    else:
+        main(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.decide import REASONS as DECISIONS
-from gateway.metrics import ATTEMPT_OUTCOMES, ERROR_CODES, MODES, OUTCOMES, REASONS, Metrics, escalations
+from gateway.metrics import ATTEMPT_OUTCOMES, ERROR_CODES, MODES, OUTCOMES, REASONS, Finding, Metrics, escalations
 from gateway.record import AttemptRecord, Facts, Record, Seconds
 from wire.types import Tokens
 
@@ -253,13 +253,21 @@ def test_series_have_the_promised_names_and_labels() -> None:
     assert set(labels) == shown
     assert labels == {
         "weir_requests_total": ("route", "outcome", "mode"),
+        "weir_capability": ("backend", "capability"),
         "weir_direct_total": ("route", "reason"),
+        "weir_shadow_total": ("route", "rung", "result"),
+        "weir_shadow_cost_usd_total": ("route", "rung"),
+        "weir_judged_total": ("route", "rung", "result"),
+        "weir_judged_cost_usd_total": ("route", "by"),
         "weir_escalations_total": ("route", "from", "to", "reason"),
         "weir_attempts_total": ("route", "rung", "outcome", "reason"),
         "weir_accepted_total": ("route", "rung"),
         "weir_served_total": ("route", "rung"),
         "weir_degraded_total": ("route",),
         "weir_late_verdicts_total": ("route", "reason"),
+        "weir_speculations_total": ("route", "result"),
+        "weir_engine_up": ("engine",),
+        "weir_engine_restarts_total": ("engine",),
         "weir_errors_total": ("code",),
         "weir_tokens_total": ("rung", "kind"),
         "weir_wasted_tokens_total": ("rung",),
@@ -351,3 +359,27 @@ def test_the_page_may_be_rendered_while_others_count() -> None:
     assert not errors
     total = sum(value(metrics, "weir_requests_total", route=r, outcome="accepted", mode="enforce") for r in ROUTES)
     assert total == 500
+
+
+def test_what_rungs_enforce() -> None:
+    """Asked for each page; what is unknown has no series, and keeps what it was; a reader that fails spoils no page."""
+    metrics = made()
+    found: list[Finding] = []
+    metrics.findings(lambda: found)
+    assert b"weir_capability{" not in metrics.render()
+    found.append(
+        Finding("slm", True, {"schema": "enforced", "choice": "ignored", "regex": "refused", "stream": "unknown"})
+    )
+    metrics.render()
+    assert value(metrics, "weir_backend_available", rung="slm") == 1
+    assert value(metrics, "weir_capability", backend="slm", capability="schema") == 1
+    assert value(metrics, "weir_capability", backend="slm", capability="choice") == 0
+    assert value(metrics, "weir_capability", backend="slm", capability="regex") == 0
+    assert b'capability="stream"' not in metrics.render()
+    found[0] = Finding("slm", False, {"schema": "unknown", "choice": "enforced"})
+    metrics.render()
+    assert value(metrics, "weir_backend_available", rung="slm") == 0
+    assert value(metrics, "weir_capability", backend="slm", capability="schema") == 1
+    assert value(metrics, "weir_capability", backend="slm", capability="choice") == 1
+    metrics.findings(lambda: [None])  # type: ignore[list-item]
+    assert b"weir_build_info" in metrics.render()

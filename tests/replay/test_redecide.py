@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.decide import Route, Rung
 from gateway.record import Facts, Record, VerdictRecord
@@ -158,6 +159,26 @@ def test_another_route_s_attempts_prove_nothing() -> None:
 def test_observe_goes_straight() -> None:
     """A route that only observes asks the model asked for, at the top's price."""
     again = redecide(record(), terms(intents(mode="observe")))
+    assert (again.outcome, again.served) == ("straight", "large")
+    assert again.cost == pytest.approx(10.0)
+
+
+def test_a_canary_is_enforced_in_its_share() -> None:
+    """As it was where the Record is of a canary; else in the same share of the conversations, though not the same ones."""
+    route = intents(mode="canary", canary=0.3)
+    inside, outside = record(mode="canary"), record(tried("large"), mode="canary", outcome="straight")
+    assert redecide(inside, terms(route)).outcome == "accepted"
+    assert redecide(outside, terms(route)).outcome == "straight"
+    facts = [structs.replace(record().facts, session=str(number)) for number in range(500)]
+    again = [redecide(record(facts=one), terms(route)).outcome for one in facts]
+    assert set(again) == {"accepted", "straight"}
+    assert again.count("accepted") / 500 == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize("mode", ["observe", "shadow"])
+def test_a_mode_that_only_looks_goes_straight(mode: str) -> None:
+    """At the top's price; what is asked off the path is in no request's sum."""
+    again = redecide(record(), terms(intents(mode=mode)))
     assert (again.outcome, again.served) == ("straight", "large")
     assert again.cost == pytest.approx(10.0)
 

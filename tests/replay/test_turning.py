@@ -30,7 +30,10 @@ DEFAULT = {"route": "general", "outcome": "direct"}
         (record(mode="observe", would="small", outcome="straight"), "`mode: enforce` 'small'"),
         (record(rejected(), outcome="refused", error="escalation_unavailable", status=503), "on_unavailable: deliver"),
         (record(rejected(), outcome="refused", error="deadline_exceeded", status=504), "`deadline`"),
-        (record(late_verdict="schema"), "`strict: true`"),
+        (escalated(late_verdict="schema"), "`strict: true`"),
+        (record(late_verdict="refused"), "without `stream:`"),
+        (escalated(tried(outcome="rejected", reason="disagreement")), "did not say the same"),
+        (escalated(tried(outcome="rejected", reason="policy")), "an entry in `tools:`"),
         *((record(reason=reason), text) for reason, text in WHY.items()),
     ],
 )

@@ -369,7 +369,7 @@ def test_included_files_add_to_the_tables(tmp_path: Path) -> None:
     loaded = read(tmp_path, "include: [conf.d/*.yaml]\n" + GOOD + "server: {host: 127.0.0.2}\n")
     assert loaded.files == tuple(tmp_path / name for name in ("weir.yaml", "conf.d/a.yaml", "conf.d/b.yaml"))
     assert loaded.folders == (tmp_path / "conf.d",)
-    assert set(loaded.watched) == {*loaded.files, *loaded.folders}
+    assert set(loaded.watched) == {*loaded.files, *loaded.folders, loaded.calibrations}
     assert list(loaded.settings.routes) == ["small", "general", "extra"]
     assert (loaded.settings.server.host, loaded.settings.server.port) == ("127.0.0.2", 81)
     place = loaded.lines.at(("routes", "extra", "ladder", 0))

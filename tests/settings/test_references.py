@@ -44,14 +44,24 @@ def test_a_good_file_has_no_findings(tmp_path: Path) -> None:
             "15: routes.small.ladder.2: 'slm' is already on this ladder: the same rung is asked once",
         ),
         (
-            "mode: enforce",
-            "mode: shadow",
-            "17: routes.small.mode: the mode `shadow` does not exist yet: use observe or enforce",
+            "{risk: 0.01}",
+            "{agrees_with: slm}",
+            "16: routes.small.accept.agrees_with: 'slm' always agrees with itself: name another backend",
         ),
         (
-            "mode: enforce",
-            "mode: canary",
-            "17: routes.small.mode: the mode `canary` does not exist yet: use observe or enforce",
+            "{risk: 0.01}",
+            "{agrees_with: {rung: cloud, when: grey}}",
+            "16: routes.small.accept.agrees_with: the grey zone is where a risk is not kept: it needs `risk`; or say `when: always`",
+        ),
+        (
+            "{risk: 0.01}",
+            "{risk: 0.01, agrees_with: clod}",
+            "16: routes.small.accept.agrees_with: no backend named 'clod' (did you mean 'cloud'?)",
+        ),
+        (
+            "    ladder: [cloud]",
+            "    ladder: [cloud]\n    tools: {refund: {risk: 0.1}}",
+            "20: routes.general.tools.refund.risk: needs `accept: {risk: ...}`: it is held against the same calibration",
         ),
         (
             "[slm, cloud]",
@@ -122,6 +132,46 @@ def test_what_cannot_work_is_a_mistake(tmp_path: Path, old: str, new: str, expec
             "15: routes.small.ladder: `egress: local` forbids the top rung 'cloud' (`cloud: true`): it is never asked",
         ),
         ("{risk: 0.01}", "{calibration: x.json}", "16: routes.small.accept.calibration: is not used without `risk`"),
+        (
+            "mode: enforce",
+            "mode: enforce\n    canary: 0.1",
+            "18: routes.small.canary: is not used without `mode: canary`",
+        ),
+        (
+            "mode: enforce",
+            "shadow: {sample: 0.5}",
+            "17: routes.small.shadow: is not used in `mode: observe`: write `mode: shadow`",
+        ),
+        (
+            "    ladder: [cloud]",
+            "    ladder: [cloud]\n    mode: shadow",
+            "20: routes.general.mode: `shadow` needs a small rung below the top one: this ladder has one rung",
+        ),
+        (
+            "    ladder: [cloud]",
+            "    ladder: [cloud]\n    mode: canary",
+            "20: routes.general.mode: `canary` needs a small rung below the top one: this ladder has one rung",
+        ),
+        (
+            "ladder: [slm, cloud]\n    accept: {risk: 0.01}\n    mode: enforce",
+            "ladder: [cloud, slm]\n    egress: local\n    mode: shadow",
+            "15: routes.small.ladder: `egress: local` forbids 'cloud': never asked, not even in shadow",
+        ),
+        (
+            "{risk: 0.01}",
+            "{self_consistency: {samples: 3}}",
+            "16: routes.small.accept.self_consistency: is not used without `risk`: no answer is unsure",
+        ),
+        (
+            "mode: enforce",
+            "tools: {refund: {risk: 0.1}}",
+            "17: routes.small.tools.refund.risk: is laxer than the route's own `accept.risk`, which counts",
+        ),
+        (
+            "mode: enforce",
+            "tools: {refund: {local: agree}}",
+            "17: routes.small.tools.refund.local: nobody can agree: name a second backend in `accept: {agrees_with: ...}`",
+        ),
         (
             "mode: enforce",
             "choice: [a]\n    render: label",

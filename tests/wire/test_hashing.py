@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.hashing import canonical, short_hash
+from wire.hashing import canonical, portion, short_hash
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(codec="utf-8"), max_size=4),
@@ -63,3 +63,17 @@ def test_a_hash_that_never_changes() -> None:
     assert short_hash({"b": [1, "é"], "a": None}) == "f8f17faab95c0248"
     assert short_hash({"a": None, "b": [1, "é"]}) == "f8f17faab95c0248"
     assert short_hash(b"abc") == "ba7816bf8f01cfea"
+
+
+@given(st.lists(st.text(), max_size=3))
+def test_a_portion_is_a_share_and_always_the_same(parts: list[str]) -> None:
+    """In [0, 1), also of text that is no UTF-8."""
+    assert 0 <= portion(*parts) < 1
+    assert portion(*parts) == portion(*parts)
+
+
+def test_portions_are_even() -> None:
+    """A share of many names is about that share."""
+    found = [portion("x", str(number)) for number in range(4000)]
+    for share in (0.05, 0.3, 0.8):
+        assert abs(sum(one < share for one in found) / 4000 - share) < 0.025

@@ -13,6 +13,7 @@ from wire.vllm import judge, messages, request
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 _OTHER = {"type": "function", "function": {"name": "g", "parameters": {}}}
 _SCHEMA = {"type": "object"}
+_EXOTIC = {"type": "object", "properties": {"n": {"type": "integer", "multipleOf": 7}}}
 _FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": _SCHEMA}}
 
 
@@ -167,3 +168,22 @@ def test_any_types(body: dict[str, Any]) -> None:
     except Unsupported:
         return
     assert None not in told.values()
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ({"name": "f", "parameters": _SCHEMA}, {"name": "f", "parameters": _SCHEMA, "strict": True}),
+        ({"name": "f", "parameters": _SCHEMA, "strict": False}, {"name": "f", "parameters": _SCHEMA, "strict": True}),
+        ({"name": "f", "parameters": _EXOTIC, "strict": True}, {"name": "f", "parameters": _EXOTIC}),
+        ({"name": "f", "parameters": _EXOTIC}, {"name": "f", "parameters": _EXOTIC}),
+        ({"name": "f"}, {"name": "f"}),
+    ],
+)
+def test_strict_tools(function: dict[str, Any], told: dict[str, Any]) -> None:
+    """Arguments are put under a grammar where xgrammar can do all of the schema, and only there; the caller's tool is not changed."""
+    body = {"tools": [{"type": "function", "function": function}], "tool_choice": "required"}
+    before = repr(body)
+    assert request(body, None, strict_tools=True)["tools"] == [{"type": "function", "function": told}]
+    assert request(body, None)["tools"] == body["tools"]
+    assert repr(body) == before

@@ -129,7 +129,7 @@ def _nested(place: str, tool: Json, name: str) -> dict[str, Any]:
     if flat.get("parameters") is not None:
         fields.table(flat["parameters"], f"{place}.parameters")
     fields.flag(flat, "strict", inside=place)
-    return {"type": kind, "function": kept(flat, "name", "description", "parameters", "strict")}
+    return {"type": kind, "function": kept(flat, "name", "description", "parameters", "strict", "x-weir-writes")}
 
 
 def _type(place: str, tool: Json) -> str:

@@ -103,6 +103,7 @@ def slots_of(intent: str) -> tuple[str, ...]:
 INTENTS = tuple(sorted(DESCRIPTIONS))
 
 
+@cache
 def tools() -> list[dict[str, Any]]:
     """The seven functions, as OpenAI's `tools`."""
     return [
@@ -188,3 +189,19 @@ def each(train: Sequence[Utterance], chance: random.Random, swapped: float, shar
     chance.shuffle(order)
     for utterance in order:
         yield swapper.swap(utterance, share) if chance.random() < swapped else utterance
+
+
+def request(utterance: Utterance) -> dict[str, Any]:
+    """The utterance as a chat request that demands one of the seven calls."""
+    return {
+        "model": "route/snips",
+        "messages": [{"role": "user", "content": utterance.text}],
+        "tools": tools(),
+        "tool_choice": "required",
+        "temperature": 0,
+    }
+
+
+def labelled(utterance: Utterance) -> dict[str, Any]:
+    """A line of what `weir calibrate` and `weir test` read: the request and the right answer."""
+    return {"request": request(utterance), "expected": [{"name": utterance.intent, "arguments": arguments(utterance)}]}

@@ -1,0 +1,79 @@
+"""A growing answer > its least likely value token so far. Pure.
+
+What `Rung.soft` (start the next rung early) and `Rung.collapsed` (stop this one) are compared with while tokens still come. It cannot know
+the end, so it counts what looks like a value now; the thresholds were measured with this same class.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.confidence.scan import VALUE, Scanner
+from gateway.confidence.tokens import content, free, logprob
+from wire.types import Chunk, Draft
+
+_SPACE = b" \t\r\n"
+_END_OF_REASONING = b"</think>"
+
+
+class Watch:
+    """feed() every chunk of an attempt; `lowest` is the smallest log-probability (nats) of a free value token of choice 0 so far, None
+    before the first. It never rises, except when `</think>` shows that all before it was reasoning: then it is None again.
+
+    A value token covers at least one byte of a JSON value, or is any token of an answer that begins like neither JSON nor a tag. Forced
+    tokens (no second legal alternative), tokens of the reasoning channel and those without a log-probability do not count.
+    """
+
+    __slots__ = ("_matched", "_mode", "_scanner", "lowest")
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self.lowest: float | None = None
+        self._scanner = Scanner()
+        self._mode = ""
+        """"" while nothing has come; text: all is value; json: what the scanner calls so."""
+        self._matched = 0
+        """Bytes of `</think>` seen in a row."""
+
+    def feed(self, chunk: Chunk) -> None:
+        """Take in one chunk. Never raises on what a server sent. O(bytes of its tokens)."""
+        if chunk.choice != 0 or not chunk.logprobs:
+            return
+        delta = chunk.delta
+        if (delta.get("reasoning") or delta.get("reasoning_content")) and not (
+            delta.get("content") or delta.get("tool_calls")
+        ):
+            return
+        tokens: Any = chunk.logprobs.get("content")
+        for token in tokens if isinstance(tokens, Sequence) else ():
+            if isinstance(token, Mapping):
+                self._token(token)
+
+    def _token(self, token: Mapping[str, Any]) -> None:
+        known = logprob(token)
+        if self._is_value(content(token)) and known is not None and free(token):
+            self.lowest = known if self.lowest is None else min(self.lowest, known)
+
+    def _is_value(self, data: bytes) -> bool:
+        value = False
+        for byte in data:
+            if not self._mode and byte not in _SPACE:
+                self._mode = "json" if byte in b"{[<" else "text"
+            if self._mode == "json" and self._scanner.feed(byte) == VALUE:
+                value = True
+            if byte == _END_OF_REASONING[self._matched]:
+                self._matched += 1
+                if self._matched == len(_END_OF_REASONING):
+                    self._begin()
+                    value = False
+            else:
+                self._matched = 1 if byte == _END_OF_REASONING[0] else 0
+        return value or self._mode == "text"
+
+
+def lowest(draft: Draft) -> float | None:
+    """What a Watch says at the end of `draft`."""
+    watch = Watch()
+    watch.feed(Chunk(logprobs={"content": draft.logprobs}))
+    return watch.lowest

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: setup run vllm local test bench-clients lint demo clean bench-demo bench-wire bench-quality
+.PHONY: setup run vllm local test bench-clients lint demo clean bench-demo bench-wire bench-quality bench-speed bench-observe
 
 setup: $(CORE)
 
@@ -57,15 +57,22 @@ lint: $(DEV)
 bench-demo: $(DEV)
 	$(BIN)/python -m benchmarks.demo
 
+bench-observe: $(DEV)
+	$(BIN)/python -m tests.setup
+	$(BIN)/python -m benchmarks.observe
+
 bench-quality: $(DEV)
 	$(BIN)/python -m benchmarks.quality
+
+bench-speed: $(DEV)
+	$(BIN)/python -m benchmarks.speed
 
 bench-wire: $(DEV)
 	$(BIN)/python -m tests.clients.setup
 	$(BIN)/python -m benchmarks.wire
 
 clean:
-	rm -rf $(VENV) .venv-local .venv-clients .node-clients
+	rm -rf $(VENV) .venv-local .venv-clients .node-clients .venv-peers .node-peers
 
 bench-clients: $(DEV)
 	$(BIN)/python -m benchmarks.clients

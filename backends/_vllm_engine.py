@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from backends._vllm_choice import CLOSED, Circuit, Load
+from backends._vllm_choice import CLOSED, FAILURES, Circuit, Load
 from backends.base import Ledger
 from backends.http.control import Control, document
 from wire.errors import BackendError, Broken, Overloaded, TimedOut
@@ -201,6 +201,7 @@ class Engine:
             "kv": told.kv,
             "in_flight": self.own,
             "failures": self.circuit.failures,
+            "open": self.circuit.failures >= FAILURES,
         }
 
 

@@ -8,40 +8,37 @@ anything about it is wrong the old one stays, and says so.
 """
 
 import asyncio
-import gc
-import signal
-import socket
-import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol
 
 from msgspec import structs
 
-from backends.http.base import Http
-from backends.http.both import HttpClient
-from backends.http.control import Control
-from embed.errors import EmbedError
+from backends.base import BackendConfig
+from backends.embedding.base import EmbedderConfig
 from embed.minilm import MiniLM
-from embed.static import StaticTable
 from gateway import build as building
 from gateway import store
 from gateway.access.limits import Limits
+from gateway.dashboard.page import Dashboard
+from gateway.decide import Route
 from gateway.dialects import chat, completions, messages
 from gateway.engines.facts import look
 from gateway.engines.plan import Plan
 from gateway.engines.plan import plan as plan_engines
 from gateway.engines.process import inherited
 from gateway.engines.supervisor import Supervisor
+from gateway.instance import Alone, Instance
 from gateway.judged import Judged
-from gateway.log import Log, capture_logging
-from gateway.metrics import Metrics
+from gateway.log import Log
+from gateway.metrics import Held, Metrics
 from gateway.offpath import OffPath
 from gateway.record import JudgedRecord, ShadowRecord
 from gateway.recorder import Recorder
-from gateway.settings import bypass
+from gateway.resources import Resources as Resources
+from gateway.settings import bypass, several
 from gateway.settings.engines import addressed
 from gateway.settings.load import Loaded, load
 from gateway.settings.mistakes import ConfigError
@@ -57,79 +54,36 @@ from gateway.surface.models import Door, LimitsOf
 from gateway.surface.ops import operations
 from gateway.surface.responses import Kept, ResponsesDoor, Shelf
 from gateway.tending import Tending, findings
-from wire.errors import Broken
+from gateway.tracing import Tracing
+from routers.base import RouterConfig
 
-T = TypeVar("T")
 
-
-class Resources:
-    """What is lent to routers and backends. Made without a loop; `open` and `close` belong to the lifespan."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._http = HttpClient()
-        self._control = Control()
-        self._kept: dict[tuple[str, ...], Any] = {}
-        self._tables: dict[Path, StaticTable] = {}
-        self._minilm: dict[Path, MiniLM] = {}
+class Siblings(Protocol):
+    """What a worker shares with the other ones, through the supervisor that started them (`gateway.workers`)."""
 
     @property
-    def http(self) -> Http:
-        return self._http
+    def loaded(self) -> Loaded:
+        """The configuration that the supervisor has read for all of them."""
 
     @property
-    def control(self) -> Control:
-        return self._control
+    def instance(self) -> Instance: ...
 
-    def kept(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
-        if key not in self._kept:  # no more of them than configurations have named
-            self._kept[key] = make()
-        kept: T = self._kept[key]
-        return kept
+    def minilm(self, folder: Path) -> MiniLM: ...
 
-    def resolve(self, path: Path) -> Path:
-        return building.resolve(self._folder, path)
 
-    def static_table(self, folder: Path) -> StaticTable:
-        place = self.resolve(folder).resolve()
-        if place not in self._tables:
-            self._tables[place] = StaticTable.load(place)
-        return self._tables[place]
-
-    def minilm(self, folder: Path) -> MiniLM | None:
-        place = self.resolve(folder).resolve()
-        if place not in self._minilm:
-            self._minilm[place] = MiniLM(place)
-        return self._minilm[place]
-
-    async def open(self) -> None:
-        await self._http.open()
-
-    async def warm(self, setup: Setup) -> None:
-        """Have the TLS client ready before the first request needs it: its import takes 0.2 to 0.4 s."""
-        urls = (getattr(config, "base_url", "") for config in setup.settings.backends.values() if not config.missing())
-        if any(url.startswith("https:") for url in urls):
-            with suppress(Broken):
-                await self._http.prepare()
-
-    async def workers(self, log: Log, started: set[Path]) -> None:
-        """Start the workers that a Setup asked for and that do not run yet. Until one is up its callers do without it."""
-        for place, worker in list(self._minilm.items()):
-            if place not in started:
-                started.add(place)
-                try:
-                    await worker.start()
-                except EmbedError as exc:
-                    log.event("minilm_unavailable", level="error", error=str(exc))
-
-    async def close(self) -> None:
-        for worker in self._minilm.values():
-            await worker.close()
-        for kept in self._kept.values():
-            if hasattr(kept, "aclose"):  # a process of its own
-                await kept.aclose()
-        await self._control.close()
-        await self._http.close()
+def read(config: Path, overrides: Mapping[str, object]) -> Loaded:
+    """The configuration, with keys of `server:` overridden. Raises ConfigError."""
+    loaded = load(config)
+    if not overrides:
+        return loaded
+    server = loaded.settings.server.model_copy(update=overrides)
+    # Engines whose port is not written keep out of the way of the gateway's own.
+    settings = addressed(loaded.settings.model_copy(update={"server": server}))
+    found = [loaded.lines.mistake(*told) for told in several.check(settings)] if "workers" in overrides else []
+    found = [mistake for mistake in found if mistake not in loaded.warnings]
+    if any(mistake.severity == "error" for mistake in found):
+        raise ConfigError([*loaded.warnings, *found])
+    return structs.replace(loaded, settings=settings, warnings=(*loaded.warnings, *found))
 
 
 def build(loaded: Loaded, resources: Resources | None = None, digests: Mapping[str, str] | None = None) -> Setup:
@@ -156,37 +110,51 @@ class Application:
         overrides: Mapping[str, object] | None = None,
         log: Log | None = None,
         engines: Mapping[str, str] | None = None,
+        loaded: Loaded | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         """overrides: of `server:` keys, from the command line. engines: start those of `engines:`, with this environment; None: somebody
-        else does. Raises ConfigError."""
+        else does. loaded: `config` as it was just read. siblings: this process is one of several workers; it then watches no files, but
+        is told (`prepare`, `commit`). Raises ConfigError."""
         self._config = config
         self._overrides = dict(overrides or {})
         self._environ = engines
-        self._loaded = self._load()
-        self.resources = Resources(self._loaded.folder)
+        self._siblings = siblings
+        self._loaded = siblings.loaded if siblings else loaded or read(config, self._overrides)
+        self._candidate: tuple[Loaded, Setup] | None = None
+        self.resources = Resources(self._loaded.folder, siblings.minilm if siblings else MiniLM)
         setup = build(self._loaded, self.resources)
         settings = setup.settings
         self.log = log or Log(off=settings.telemetry.log == "off")
-        self.metrics = Metrics(list(setup.routes), [*setup.rungs, *setup.embedders], version=setup.version)
+        self.metrics = Metrics(
+            list(setup.routes),
+            [*setup.rungs, *setup.embedders],
+            version=setup.version,
+            tiers=tiers(settings.router.use),
+        )
         self.recorder = Recorder(
             settings.server.state_dir,
             memory=settings.telemetry.records,
             on_drop=self.metrics.dropped,
             warn=lambda name, **told: self.log.event(name, **told),
         )
-        observers = (self.metrics.observe, self.recorder.record, self.log.request)
-        self.live = Live(setup, observers)
+        self.tracing = self._traced(setup)
+        traces = (self.tracing.observe,) if self.tracing else ()
+        self.live = Live(setup, (self.metrics.observe, self.recorder.record, self.log.request, *traces))
+        self.live.sample = settings.telemetry.otlp.sample if settings.telemetry.otlp else None
         self.off_path = OffPath(
             on_error=lambda exc: self.log.event("off_path_failed", level="error", error=type(exc).__name__)
         )
         self.live.afterwards.append(Shadow(self.off_path, self._shadowed, self.metrics.shadow_dropped))
         self.live.afterwards.append(Judged(self.off_path, self._judged, self.metrics.judged_dropped))
         self.metrics.in_flight(lambda: self.live.in_flight)
+        self.metrics.queue("off_path", lambda: self.off_path.waiting)
         self.metrics.findings(lambda: findings(self.live.setup))
         self.tending = Tending(self.log)
         self.tending.use(setup.backends)
         self._limits = LimitsOf(Limits(settings.access.keys))
         self._state_dir = settings.server.state_dir
+        self._otlp = settings.telemetry.otlp
         self.engines = Supervisor(self._state_dir / "engines", self.log.event, self.metrics)
         self._want(self._loaded, self._planned(self._loaded))
         self._reload = asyncio.Event()
@@ -203,11 +171,18 @@ class Application:
             "/messages/count_tokens": Count(self.live, self._limits),
             "/responses": ResponsesDoor(self.live, self._limits, self.log, shelf),
         }
+        instance = siblings.instance if siblings else Alone(self.metrics, self.recorder, self.engines.states)
+        administration = operations(self.live, instance)
+        self.dashboard = Dashboard(
+            self.live, instance.find, lambda: self._loaded.calibrations, self.resources.resolve, alone=siblings is None
+        )
+        self.dashboard.serve(administration)
+        self.live.observers = (*self.live.observers, self.dashboard.observe)
         self.surface = Surface(
             self.live,
             doors,
             Listing(self.live, int(time.time())),
-            operations(self.live, self.metrics, self.recorder, self.engines.states),
+            administration,
             self._lifespan,
             below={"/responses/": Kept(self.live, shelf, self._limits)},
         )
@@ -215,15 +190,6 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.surface(scope, receive, send)
-
-    def _load(self) -> Loaded:
-        loaded = load(self._config)
-        if self._overrides:
-            server = loaded.settings.server.model_copy(update=self._overrides)
-            # Engines whose port is not written keep out of the way of the gateway's own.
-            settings = addressed(loaded.settings.model_copy(update={"server": server}))
-            loaded = structs.replace(loaded, settings=settings)
-        return loaded
 
     def _planned(self, loaded: Loaded) -> Plan | None:
         """What to run here; None when somebody else does. Raises ConfigError."""
@@ -236,6 +202,18 @@ class Application:
             self.log.event("config_warning", level="warning", warning=str(loaded.lines.mistake(*told)))
         self.metrics.engines([process.name for process in planned.processes])
         self.engines.want(planned.processes, inherited(loaded.settings, self._environ))
+
+    def _traced(self, setup: Setup) -> Tracing | None:
+        """None when `telemetry.otlp` names no collector."""
+        otlp = setup.settings.telemetry.otlp
+        if otlp is None:
+            return None
+        version, dropped = setup.version, self.metrics.spans_dropped
+        return Tracing(otlp, self._upstream, version=version, on_drop=dropped, warn=self.log.event)
+
+    def _upstream(self, name: str) -> BackendConfig | EmbedderConfig | None:
+        settings = self.live.setup.settings
+        return settings.backends.get(name) or settings.embeddings.get(name)
 
     # -- lifespan -------------------------------------------------------------------------------------------------------------------
 
@@ -273,6 +251,9 @@ class Application:
         stack.push_async_callback(self.log.close)
         await self.resources.open()
         stack.push_async_callback(self.resources.close)
+        if self.tracing is not None:
+            self.tracing.start()
+            stack.push_async_callback(self.tracing.close)
         self.recorder.start()
         stack.push_async_callback(self.recorder.close)
         if self._store is not None:
@@ -296,7 +277,7 @@ class Application:
                 pass
             try:
                 self._read_bypass()
-                now = Fingerprint.of(self._loaded.watched)
+                now = seen if self._siblings else Fingerprint.of(self._loaded.watched)
                 if self._learn() or self._reload.is_set() or now != seen:
                     self._reload.clear()
                     seen = now
@@ -325,22 +306,40 @@ class Application:
             wrong = [str(m) for m in exc.mistakes if m.severity == "error"]
             self.log.event("reload_refused", level="error", kept=self.live.setup.digest, mistakes=wrong)
             return False
+        await self._use(loaded, setup, planned)
+        self.log.event("reloaded", config=setup.digest)
+        if self._siblings is None:  # else it was one worker that has learnt something, and no reload of the instance
+            self.metrics.reloaded(True)
+        return True
+
+    async def prepare(self, loaded: Loaded) -> None:
+        """A worker is told of a new configuration: build it beside the old one. Raises ConfigError, and nothing has changed."""
+        self._candidate = None
+        self._candidate = loaded, await asyncio.to_thread(build, loaded, self.resources, dict(self._digests))
+
+    async def commit(self) -> None:
+        """All workers could build it: use it from now on."""
+        if self._candidate is not None:
+            (loaded, setup), self._candidate = self._candidate, None
+            await self._use(loaded, setup, None)
+
+    async def _use(self, loaded: Loaded, setup: Setup, planned: Plan | None) -> None:
         self._loaded = loaded
         self._limits.now = Limits(setup.settings.access.keys, self._limits.now)
-        self.metrics.reconfigure(list(setup.routes), [*setup.rungs, *setup.embedders])
+        names = [*setup.rungs, *setup.embedders]
+        self.metrics.reconfigure(list(setup.routes), names, tiers(setup.settings.router.use))
         self.live.setup = setup
         self.tending.use(setup.backends)
         self._tell(setup)
         self._want(loaded, planned)
-        self.metrics.reloaded(True)
         if setup.settings.responses.model_copy(update={"ttl": self._responses.ttl}) != self._responses:
             self.log.event("restart_needed", level="warning", table="responses")  # what it keeps cannot move elsewhere
-        self.log.event("reloaded", config=setup.digest)
+        if setup.settings.telemetry.otlp != self._otlp:
+            self.log.event("restart_needed", level="warning", table="telemetry.otlp")
         await self.resources.workers(self.log, self._workers)
-        return True
 
     def _load_and_build(self) -> tuple[Loaded, Setup, Plan | None]:
-        loaded = self._load()
+        loaded = self._loaded if self._siblings else read(self._config, self._overrides)
         return loaded, build(loaded, self.resources, self._digests), self._planned(loaded)
 
     def _shadowed(self, record: ShadowRecord) -> None:
@@ -353,6 +352,7 @@ class Application:
 
     def _tell(self, setup: Setup) -> None:
         self.metrics.config(setup.digest)
+        self.metrics.held({name: _held(setup, route) for name, route in setup.routes.items()})
         for name, rung in setup.rungs.items():
             self.metrics.available(name, not rung.missing)
         for name, embedder in setup.settings.embeddings.items():
@@ -369,83 +369,24 @@ class Application:
         self.log.event("bypass", level="warning", all=now.all, routes=sorted(now.routes))
 
 
-def serve(
-    config: Path, *, host: str | None = None, port: int | None = None, engines: Mapping[str, str] | None = None
-) -> int:
-    """Serve until SIGINT or SIGTERM. engines: as in `Application`. Returns the exit code.
+def tiers(router: RouterConfig) -> list[str]:
+    """What may stand in a Record's `router`: the names of a cascade's tiers, else the router's kind."""
+    inner: Sequence[RouterConfig] | None = getattr(router, "of", None)
+    if inner is None:
+        return [router.kind]
+    named = ((tier.name or tier.kind, tier) for tier in inner)
+    return [
+        f"{name}/{below}" if hasattr(tier, "of") else name
+        for name, tier in named
+        for below in (tiers(tier) if hasattr(tier, "of") else [""])
+    ]
 
-    The socket is bound here and `uvicorn.Server` is driven here: uvicorn's own supervisor would take SIGHUP for a restart.
-    Raises ConfigError.
-    """
-    import uvicorn
 
-    given = {"host": host, "port": port}
-    app = Application(
-        config, overrides={name: value for name, value in given.items() if value is not None}, engines=engines
+def _held(setup: Setup, route: Route) -> Held:
+    slo = setup.settings.routes[route.name].slo
+    given = {"escalation_rate": slo.escalation_rate, "failures": slo.failures} if slo is not None else {}
+    return Held(
+        risk=route.risk,
+        thresholds={rung.name: rung.threshold for rung in route.ladder if rung.threshold is not None},
+        slos={name: share for name, share in given.items() if share is not None},
     )
-    server = app.live.setup.settings.server
-    try:
-        listening = bind(server.host, server.port)
-    except OSError as exc:
-        print(f"cannot listen on {server.host}:{server.port}: {exc.strerror or exc}", file=sys.stderr)  # noqa: T201
-        return 1
-    restore = capture_logging(app.log)
-    driven = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            loop="uvloop" if sys.platform != "win32" else "asyncio",
-            lifespan="on",
-            access_log=False,
-            log_config=None,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(server.drain) or None,
-        )
-    )
-
-    async def run() -> None:
-        if sys.platform != "win32":
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, app.reload_soon)
-        # What was built so far lives as long as the process: the collector need not look at it again (p99 -35 to -49 %).
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 50, 100)
-        host, port = listening.getsockname()[:2]
-        app.log.event(
-            "listening", url=f"http://{host}:{port}", config=app.live.setup.digest, version=app.live.setup.version
-        )
-        for warning in app.live.setup.warnings:
-            app.log.event("config_warning", level="warning", warning=warning)
-        await driven.serve(sockets=[listening])
-
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run())
-    finally:
-        restore()
-        listening.close()
-    return 0 if driven.started else 1
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(2048)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop
-
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

@@ -181,6 +181,7 @@ def _route(parts: _Parts, name: str, route: RouteSettings, rungs: Mapping[str, R
         writes=route.writes,
         tools=promising.tool_rules(route, promises),
         canary=route.canary,
+        holdout=route.holdout,
         shadowed=shadowed,
         sample=route.shadow.sample,
         in_flight=route.shadow.in_flight,

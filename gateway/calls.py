@@ -162,6 +162,8 @@ def call_for(
         spoken = getattr(story.setup.backends[rung.name], "dialect", "chat")
         kept = (*FORWARDED, *SPOKEN.get(spoken if spoken == asked.dialect else "", ()))
         headers = {name: headers[name] for name in kept if name in headers}
+    if story.trace is not None:
+        headers = story.trace.upward(headers, len(story.attempts) - 1)
     return Call(
         body=body_for(story, rung) if attempt is None else _bent(story, attempt, body_for(story, rung)),
         seconds=seconds,
@@ -173,7 +175,7 @@ def call_for(
         raw=asked.raw if story.verbatim else b"",
         dialect=asked.dialect,
         native=asked.native,
-        credential=story.credential if rung.passthrough else "",
+        credential=story.credential() if rung.passthrough else "",
         request_id=story.id,
         session=query.session,
         signature=query.signature,

@@ -77,6 +77,8 @@ class Route(Struct, frozen=True):
     lag: int = 0
     writes: Sequence[str] = ()
     tools: Mapping[str, ToolRule] = {}
+    holdout: float = 0.0
+    """Share of conversations that the top rung answers alone, for comparison."""
     canary: float = 1.0
     """Share of conversations that `mode: canary` enforces."""
     shadowed: Sequence[Rung] = ()
@@ -99,7 +101,7 @@ class Route(Struct, frozen=True):
 class Decision(Struct, frozen=True):
     route: str
     reason: str
-    """matched, default, below_min_score, out_of_scope, router_error, router_timeout, pinned, tool_loop, bypass, straight."""
+    """matched, default, below_min_score, out_of_scope, router_error, router_timeout, pinned, tool_loop, holdout, bypass, straight."""
     score: float | None = None
     direct: bool = False
     """Straight to the top rung."""
@@ -107,7 +109,7 @@ class Decision(Struct, frozen=True):
 
 REASONS = (
     "matched", "default", "below_min_score", "out_of_scope", "router_error", "router_timeout", "pinned", "tool_loop",
-    "bypass", "straight", "observe",
+    "bypass", "straight", "observe", "holdout",
 )  # fmt: skip
 """The closed list, also the values of the metric label."""
 

@@ -66,6 +66,9 @@ class Fold:
 
     def __init__(self, *, native: bool = False) -> None:
         self._choices: dict[int, _Choice] = {}
+        self._drafts: list[Draft] | None = None
+        self.begun = False
+        """Some content has come: text, a call or a refusal, not only a role."""
         self.usage: Json | None = None
         self.extra: dict[str, Any] = {}
         self.meta: dict[str, Any] = {}
@@ -74,6 +77,7 @@ class Fold:
         self._keeps_native = native
 
     def add(self, chunk: Chunk) -> None:
+        self._drafts = None
         if chunk.usage is not None:
             self.usage = chunk.usage
         if chunk.extra:
@@ -96,14 +100,17 @@ class Fold:
                 continue
             if key == "tool_calls":
                 _add_calls(choice, value)
+                self.begun = self.begun or bool(choice.calls)
             elif key in CONCATENATED and isinstance(value, str):
                 choice.texts.setdefault(key, []).append(value)
+                self.begun = self.begun or bool(value)
             elif isinstance(value, list) and isinstance(choice.other.get(key), list):
                 choice.other[key] = [*choice.other[key], *value]
             else:
                 choice.other[key] = value
         if chunk.finish is not None:
             choice.finish = chunk.finish
+            self.begun = True
         if chunk.logprobs and chunk.logprobs.get("content"):
             choice.logprobs.extend(chunk.logprobs["content"])
         if chunk.probability is not None:
@@ -114,16 +121,13 @@ class Fold:
         """Every choice that began has its finish_reason."""
         return bool(self._choices) and all(choice.finish is not None for choice in self._choices.values())
 
-    @property
-    def begun(self) -> bool:
-        """Some content has come: text, a call or a refusal, not only a role."""
-        return any(
-            choice.calls or choice.finish is not None or any(any(parts) for parts in choice.texts.values())
-            for choice in self._choices.values()
-        )
-
     def drafts(self) -> list[Draft]:
-        """One Draft per choice, in order."""
+        """One Draft per choice, in order. Kept until the next chunk: it is asked for half a dozen times a request (0.8 us each)."""
+        if self._drafts is None:
+            self._drafts = self._drafted()
+        return self._drafts
+
+    def _drafted(self) -> list[Draft]:
         return [
             Draft(
                 choice=index,

@@ -15,7 +15,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -31,6 +31,7 @@ _SCRUB = re.compile(
     r"(?i)(bearer\s+|\b(?:sk|weir)-|(?:api[_-]?key|token|password|secret)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+"
 )
 _LONGEST = 500
+_WHOLE = 4096
 _OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -96,10 +97,24 @@ class Log:
                     "count": count,
                 }
                 lines = [*lines, _dumps(note)]
-            stream.write(b"".join(lines))
-            stream.flush()
+            for data in _pieces(lines):
+                stream.write(data)
+                stream.flush()
         except (OSError, ValueError, AttributeError):  # broken pipe, closed or no stderr: nobody is left to tell
             return
+
+
+def _pieces(lines: list[bytes]) -> Iterator[bytes]:
+    """What a pipe takes whole (PIPE_BUF): several processes write to the same one, and lines must not get into one another."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > _WHOLE:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    yield b"".join(piece)
 
 
 def access_line(record: Record) -> bytes:
@@ -129,6 +144,8 @@ def access_line(record: Record) -> bytes:
         line["error"] = record.error
     if record.tenant:
         line["tenant"] = record.tenant
+    if record.trace:
+        line["trace_id"], line["span_id"] = record.trace.id, record.trace.span
     return _dumps(line)
 
 

@@ -18,6 +18,11 @@ class OffPath:
         self._jobs: asyncio.Queue[Job] = asyncio.Queue(waiting)
         self._on_error = on_error
 
+    @property
+    def waiting(self) -> int:
+        """Jobs in the queue."""
+        return self._jobs.qsize()
+
     def offer(self, job: Job) -> bool:
         """False: too much is waiting already, the job is dropped."""
         try:

@@ -77,8 +77,8 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
         story.failure = WeirError("Weir failed to answer; the log says more under this request's id")
         raise story.failure from error
     finally:
-        if story.granted and story.speculation() != "wasted":
-            live.waste.refund(story.decision.route)
+        if story.granted:
+            live.waste.settle(story.decision.route, wasted=story.speculation() == "wasted")
         live.tell(story.record)
         live.after(story)
 
@@ -119,7 +119,9 @@ def _start(story: Story, race: Race, step: Start) -> None:
         watched=attempt.growing is not None,
         attempt=attempt if step.purpose else None,
     )
-    race.start(attempt.number, story.setup.backends[rung.name].stream(call))
+    alone = not any(other.running for other in story.attempts[:-1])
+    attempt.live = call.live
+    race.start(attempt.number, story.setup.backends[rung.name].stream(call), alone=alone)
 
 
 async def _event(live: Live, story: Story, race: Race) -> None:
@@ -129,18 +131,25 @@ async def _event(live: Live, story: Story, race: Race) -> None:
     event = await race.event(min(deadline - clock(), story.left()))
     now = clock()
     if event is None:
-        for attempt in story.attempts:
-            if attempt.running and (now >= attempt.deadline or story.left() <= 0):
-                race.stop(attempt.number)
-                attempt.end(now, TimedOut(f"'{attempt.rung.name}' took longer than {now - attempt.started:.1f} s"))
+        running = [a for a in story.attempts if a.running]
+        late = [a for a in running if now >= a.deadline or story.left() <= 0]
+        # The loop's clock counts milliseconds: the time of the first to end has come, whatever ours says.
+        for attempt in late or sorted(running, key=lambda a: a.deadline)[:1]:
+            race.stop(attempt.number)
+            attempt.end(now, TimedOut(f"'{attempt.rung.name}' took longer than {now - attempt.started:.1f} s"))
         return
     attempt = story.attempts[event.number]
     if isinstance(event, Came):
         attempt.came = True
+        attempt.chunks += 1
         attempt.first = attempt.first if attempt.first is not None else now
         attempt.gate.feed(event.chunk)
         if attempt.growing is not None and attempt.verdict is None:
             _look(live, story, attempt, event.chunk)
+        if (
+            not attempt.live and race.alone
+        ):  # it came whole: nothing is to be decided before its end (`next_step`: 1 us)
+            await _event(live, story, race)
         return
     attempt.end(now, event.error)
     if event.error is None and not story.straight:
@@ -184,6 +193,7 @@ async def _more(story: Story, winner: AttemptStory, race: Race) -> list[Chunk]:
     event = await race.event(story.setup.settings.server.idle)
     now = story.setup.clock()
     if isinstance(event, Came):
+        winner.chunks += 1
         out = winner.gate.feed(event.chunk)
         return _flow(story, winner, race, event.chunk) if winner.gate.lags else out
     error = event.error if isinstance(event, Ended) else TimedOut(f"'{winner.rung.name}' stopped sending", phase="idle")

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from wire.traceparent import Trace
 from wire.types import Tokens
 
 VERSION = 1
@@ -53,6 +54,8 @@ class AttemptRecord(Struct, frozen=True, omit_defaults=True):
     finish: str = ""
     purpose: str = ""
     """"" for a rung of the ladder in its turn; else repair, sample, agree or early (`gateway.escalate.Purpose`)."""
+    chunks: int = 0
+    """Pieces in which the answer came."""
     calls: Sequence[str] = ()
     """Names of the offered tools that a small rung's answer called; none where no rule of the route asks for them."""
 
@@ -76,6 +79,10 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     tool_loop: bool = False
     session: str = ""
     stream: bool = False
+    retries: int = 0
+    """How often the caller's own client had tried before (`x-stainless-retry-count`)."""
+    tool_error: bool = False
+    """The last message is a tool's result, and it tells of an error."""
 
 
 class Seconds(Struct, frozen=True, omit_defaults=True):
@@ -86,6 +93,8 @@ class Seconds(Struct, frozen=True, omit_defaults=True):
     upstream: float = 0.0
     check: float = 0.0
     first_byte: float | None = None
+    parse: float = 0.0
+    """Before `total` begins: from the handler's start until the request was read, admitted and understood."""
 
 
 class Record(Struct, frozen=True, omit_defaults=True):
@@ -135,6 +144,8 @@ class Record(Struct, frozen=True, omit_defaults=True):
     router_hash: str = ""
     calibration: str = ""
     weir: str = ""
+    trace: Trace | None = None
+    """None when tracing is off."""
 
 
 class ShadowRecord(Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="shadow"):

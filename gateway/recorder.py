@@ -147,7 +147,8 @@ class Recorder:
 
 
 class RotatingFile:
-    """Appends whole lines to `path`, 0600, and rotates by size. Opens on first use, and anew after any failure."""
+    """Appends whole lines to `path`, 0600, and rotates by size. Opens on first use, and anew after any failure. Several processes may
+    write to it: each batch is one append, and who rotates holds a lock."""
 
     def __init__(self, path: Path, *, max_bytes: int, files: int) -> None:
         self.path = path
@@ -195,7 +196,18 @@ class RotatingFile:
         return os.fstat(self._fd).st_size
 
     def _rotate(self) -> None:
+        """The file that is open becomes the one before. Not when another process has done it just now."""
+        mine = os.fstat(self._fd)
         self.close()
+        with _locked(self.path.parent):
+            try:
+                there = os.stat(self.path)
+            except FileNotFoundError:  # another has, and nobody has written since
+                return
+            if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
+                self._move()
+
+    def _move(self) -> None:
         if self._files == 1:
             self.path.unlink()
             return
@@ -217,6 +229,20 @@ def stored(folder: Path) -> Iterator[Record]:
             for line in lines:
                 with contextlib.suppress(msgspec.MsgspecError):
                     yield decode(line)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone among the processes that rotate in `folder`, where its file system knows locks."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _numbered(path: Path, number: int) -> Path:

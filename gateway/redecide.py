@@ -35,7 +35,7 @@ from wire.types import Draft, Price, Query, Scores, Tokens
 
 HIDDEN = frozenset({"header", "text", "session"})
 """Conditions of a match on what no Record holds."""
-KEPT = frozenset({"bypass", "straight"})
+KEPT = frozenset({"bypass", "straight", "holdout"})
 """Reasons of decisions that no router made."""
 NOTHING = Tokens()
 How = Literal["rules", "stored", "unscored", "kept"]

@@ -109,6 +109,8 @@ class Live:
         self.in_flight = 0
         self.observer_errors = 0
         self.afterwards: list[Afterwards] = []
+        self.sample: float | None = None
+        """Share of the traces beginning here that are exported; None when tracing is off (`gateway.tracing`)."""
 
     def after(self, story: Any) -> None:
         """The request is over: whoever works off the path may look at it. One that raises is counted."""

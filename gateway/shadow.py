@@ -42,7 +42,7 @@ class Shadow:
 
     def __call__(self, story: Story) -> None:
         route = story.route
-        if route is None or not wanted(story, route):
+        if route is None or not route.shadowed or not wanted(story, route):  # the sample costs a hash (1 us)
             return
         rungs = [rung for rung in route.shadowed if askable(rung, route, story.asked.query)]
         if not rungs:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Literal
 
-from gateway import escalate, money
+from gateway import escalate, money, suspects
 from gateway.decide import Decision, Route, Rung
 from gateway.gate import Gate
 from gateway.growing import Growing
@@ -16,6 +16,7 @@ from gateway.setup import Setup
 from gateway.validators.base import Verdict
 from wire.errors import BackendError, Reason, WeirError
 from wire.openai import tokens as count
+from wire.traceparent import Trace
 from wire.types import Asked, Json, Price, Scores, Tokens, ToolCall
 
 
@@ -42,8 +43,11 @@ class AttemptStory:
         self.deadline = deadline
         """On the pipeline's clock."""
         self.gate = Gate()
+        self.live = True
+        """Its answer comes piece by piece; else whole."""
         self.running = True
         self.came = False
+        self.chunks = 0
         self.first: float | None = None
         self.ended: float | None = None
         self.verdict: Verdict | None = None
@@ -75,9 +79,13 @@ class AttemptStory:
     @property
     def probability(self) -> float | None:
         """That the answer is right: the rung's own, else what a check found; None when nobody knows."""
-        known = (draft.probability for draft in self.gate.fold.drafts())
-        found = (verdict.probability for verdict in self.verdicts)
-        return next((value for value in (*known, *found) if value is not None), None)
+        for draft in self.gate.fold.drafts():
+            if draft.probability is not None:
+                return draft.probability
+        for verdict in self.verdicts:
+            if verdict.probability is not None:
+                return verdict.probability
+        return None
 
     def snapshot(self, prompt: Callable[[], Tokens], *, verbatim: bool, priced: bool) -> escalate.Attempt:
         return escalate.Attempt(
@@ -132,14 +140,18 @@ class Story:
         self.complete = False
         """The delivered answer came to its end."""
         self.failure: WeirError | None = None
+        self.parse_seconds = 0.0
+        """What passed before `started`."""
         self.router_seconds = 0.0
         self.check_seconds = 0.0
         self.first_byte: float | None = None
         self.late = ""
         self.granted = False
         """The route's waste budget has paid for an early start."""
-        self.credential: str = ""
-        """The caller's own key, for a rung with `auth: passthrough`; in no Record."""
+        self.credential: Callable[[], str] = str
+        """The caller's own key, for a rung with `auth: passthrough`; in no Record. Looked for when such a rung is asked: it is
+        hashed for that (0.5 us)."""
+        self.trace: Trace | None = None
 
     # -- what the pipeline asks -----------------------------------------------------------------------------------------------------
 
@@ -182,8 +194,10 @@ class Story:
 
     def rejected(self) -> list[tuple[AttemptStory, Reason]]:
         """The attempts whose answers were not taken, in order, and why. Second opinions are none."""
+        found: list[tuple[AttemptStory, Reason]] = []
+        if len(self.attempts) == 1 and self.delivered is not None and not self.degraded:
+            return found
         past = self.snapshots()
-        found = []
         for attempt, snapshot in zip(self.attempts, past, strict=True):
             if snapshot.purpose in escalate.OPINIONS or (attempt is self.delivered and not self.degraded):
                 continue
@@ -205,6 +219,7 @@ class Story:
 
     def record(self) -> Record:
         now = self.setup.clock()
+        outcome = self.outcome()
         past = self.snapshots()
         attempts = [self._attempt(attempt, now, past) for attempt in self.attempts]
         served = self.delivered.rung.name if self.delivered else ""
@@ -216,14 +231,14 @@ class Story:
         return Record(
             id=self.id,
             time=self.time,
-            outcome=self.outcome(),
+            outcome=outcome,
             route=self.decision.route,
             mode=self.mode,
             reason=self.decision.reason,
             facts=self._facts(),
             dialect=self.asked.dialect,
             tenant=self.asked.query.tenant,
-            direct=self.decision.direct or (self.outcome() == "direct"),
+            direct=self.decision.direct or outcome == "direct",
             score=self.decision.score,
             scores=dict(self.scores.by_route),
             out_of_scope=self.scores.out_of_scope,
@@ -248,6 +263,7 @@ class Story:
                 upstream=sum(attempt.seconds for attempt in attempts),
                 check=self.check_seconds,
                 first_byte=self.first_byte,
+                parse=self.parse_seconds,
             ),
             tokens=used,
             cost=sum(attempt.cost for attempt in attempts),
@@ -256,11 +272,13 @@ class Story:
             router_hash=self.setup.router_digest,
             calibration=next((r.calibrated for r in (self.route.ladder if self.route else ()) if r.calibrated), ""),
             weir=self.setup.version,
+            trace=self.trace,
         )
 
     def _attempt(self, attempt: AttemptStory, now: float, past: Sequence[escalate.Attempt]) -> AttemptRecord:
-        rejected = escalate.rejection(self.plan, past, past[attempt.number])
         delivered = attempt is self.delivered
+        taken = delivered and not self.degraded and attempt.error is None
+        rejected = None if taken else escalate.rejection(self.plan, past, past[attempt.number])
         used = attempt.tokens(lambda: self.prompt)
         fold = attempt.gate.fold
         drafts = fold.drafts()
@@ -268,7 +286,7 @@ class Story:
             number=attempt.number,
             rung=attempt.rung.name,
             outcome=_fate(attempt, rejected, delivered=delivered, complete=self.complete),
-            reason="" if delivered and not self.degraded and not attempt.error else rejected or "",
+            reason=rejected or "",
             error=attempt.error.message if attempt.error else "",
             model=str(fold.meta.get("model") or attempt.rung.digest),
             verdicts=[VerdictRecord(v.validator, v.opinion, v.reason or "", v.detail) for v in attempt.verdicts],
@@ -283,6 +301,7 @@ class Story:
             cost=money.cost(used, attempt.price),
             finish=(drafts[0].finish or "") if drafts else "",
             purpose=attempt.purpose,
+            chunks=attempt.chunks,
             calls=[name for name in attempt.calls if name in self.asked.query.tool_names],
         )
 
@@ -304,6 +323,8 @@ class Story:
             tool_loop=query.tool_loop,
             session=self.setup.text_hash(query.session) if query.session else "",
             stream=self.asked.wants.stream,
+            retries=suspects.retries(query.headers),
+            tool_error=query.tool_loop and suspects.failed(self.asked.body),
         )
 
 

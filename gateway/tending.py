@@ -6,7 +6,7 @@ Nothing waits for it: not the start, no request, no reload.
 import asyncio
 from collections.abc import Iterator, Mapping
 
-from backends.base import Backend
+from backends.base import Backend, facts
 from gateway.log import Log
 from gateway.metrics import Finding
 from gateway.setup import Setup
@@ -77,7 +77,16 @@ def findings(setup: Setup) -> Iterator[Finding]:
         if hasattr(backend, "tend"):
             rung = setup.rungs[name]
             ready = not rung.missing and not getattr(backend, "unready", "")
-            yield Finding(backend=name, available=ready, ledger=getattr(backend, "ledger", {}))
+            seen = [one for one in facts(backend).get("replicas", ()) if one["seen"]]
+            yield Finding(
+                backend=name,
+                available=ready,
+                ledger=getattr(backend, "ledger", {}),
+                running=sum(one["running"] for one in seen) if seen else None,
+                waiting=sum(one["waiting"] for one in seen),
+                kv=max((one["kv"] for one in seen), default=0.0),
+                open=sum(one["open"] for one in seen),
+            )
 
 
 def _name(exc: Exception) -> str:

@@ -13,6 +13,7 @@ WHY = {
     "router_error": "the router raised: the log says more under this id",
     "bypass": "the bypass was on (`weir bypass off`, or the caller's x-weir-bypass header)",
     "straight": "the caller asked for a backend by its own model name (`models:`)",
+    "holdout": "this conversation is of the share that the top rung answers alone (`holdout:`)",
     "tool_loop": "the last message was a tool's result: the rung that asked for it answers",
 }
 ASIDE = {

@@ -1,38 +1,69 @@
-"""How many early starts a route may throw away: a token bucket.
+"""How many early starts a route may throw away: a budget charged with what was thrown away, and with what is likely to be.
 
-Every request of the route brings its share (0.03), an early start takes 1, and gets it back unless its answer was thrown away. So the
-wasted starts stay at or below that share of the requests, and a bucket's content more; a bucket holds little, so that a quiet night does
-not allow a wasteful morning.
+Every request of the route brings its share (0.03); a start whose answer was thrown away takes 1. One under way is charged with how
+often starts of this route were thrown away lately. (Charging it with 1 until it has ended allows one start at a time where most are of
+use: with 40 requests in flight, none to speak of.) So wasted starts stay at that share of the requests, but for the few that are under
+way at once, and what went over is paid back before anything starts again. A bucket holds little, so that a quiet night does not allow a
+wasteful morning.
 """
 
 from collections import OrderedDict
 
 MOST = 5.0
-"""Starts that a bucket holds."""
+"""Wasted starts that a bucket holds."""
 FIRST = 1.0
 """What a new bucket holds: the first unsure answer need not wait for 33 requests."""
+LEAST = 0.1
+"""A start under way is charged with this at least: at most MOST / LEAST are under way at once."""
+REMEMBERED = 200.0
+"""Starts after which what came of the older half counts half."""
 ROUTES = 10_000
 """Buckets; names of routes come from configurations, and there may be many reloads."""
 
 
+class _Bucket:
+    __slots__ = ("ended", "left", "under_way", "wasted")
+
+    def __init__(self) -> None:
+        self.left = FIRST
+        self.under_way = 0
+        self.ended = 1.0
+        self.wasted = 1.0
+
+    def likely(self) -> float:
+        return max(LEAST, self.wasted / self.ended)
+
+
 class Waste:
     def __init__(self) -> None:
-        self._left: OrderedDict[str, float] = OrderedDict()
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def earn(self, route: str, share: float) -> None:
         """A request of `route` has come."""
-        self._left[route] = min(MOST, self._left.get(route, FIRST) + share)
-        if len(self._left) > ROUTES:
-            self._left.popitem(last=False)
+        bucket = self._bucket(route)
+        bucket.left = min(MOST, bucket.left + share)
 
     def reserve(self, route: str) -> bool:
-        """May an early start be made now? It is paid for then."""
-        left = self._left.get(route, FIRST)
-        if left < 1.0:
+        """May an early start be made now? Whoever is told so says how it ended (`settle`)."""
+        bucket = self._bucket(route)
+        if bucket.left < (bucket.under_way + 1) * bucket.likely():
             return False
-        self._left[route] = left - 1.0
+        bucket.under_way += 1
         return True
 
-    def refund(self, route: str) -> None:
-        """The start was of use, or was not made."""
-        self._left[route] = min(MOST, self._left.get(route, 0.0) + 1.0)
+    def settle(self, route: str, *, wasted: bool) -> None:
+        """What came of a start that was reserved; one that was not made after all was not wasted."""
+        bucket = self._bucket(route)
+        bucket.under_way = max(0, bucket.under_way - 1)
+        bucket.left -= wasted
+        bucket.ended, bucket.wasted = bucket.ended + 1, bucket.wasted + wasted
+        if bucket.ended > REMEMBERED:
+            bucket.ended, bucket.wasted = bucket.ended / 2, bucket.wasted / 2
+
+    def _bucket(self, route: str) -> _Bucket:
+        bucket = self._buckets.get(route)
+        if bucket is None:
+            bucket = self._buckets[route] = _Bucket()
+            if len(self._buckets) > ROUTES:
+                self._buckets.popitem(last=False)
+        return bucket

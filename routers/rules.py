@@ -134,6 +134,11 @@ class Match(_Part):
         """The given conditions by name, compiled once. Headers are one condition."""
         return dict(_tests(self))
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without what is compiled: a configuration travels to other processes."""
+        state = super().__getstate__()
+        return {**state, "__dict__": {name: value for name, value in state["__dict__"].items() if name != "tests"}}
+
 
 def matches(match: Match, query: Query) -> bool:
     """Every given condition of `match` holds for `query`."""

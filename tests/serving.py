@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import uvicorn
 
-from gateway.app import Application, bind
+from gateway.app import Application
 from gateway.log import Log
 from gateway.record import Record
+from gateway.serving import bind
 from tests.waiting import until
 
 
@@ -54,21 +55,30 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    config: str, folder: Path, *, tend: bool = False, engines: Mapping[str, str] | None = None, **client: Any
+    config: str,
+    folder: Path,
+    *,
+    tend: bool = False,
+    engines: Mapping[str, str] | None = None,
+    port: int = 0,
+    log: Log | None = None,
+    **client: Any,
 ) -> AsyncIterator[Served]:
-    """`config`: YAML. The state directory is `folder`/var; logs go nowhere. tend: look after the engines in the background, which
-    upstreams that a test has scripted know nothing of. engines: start those of `engines:`, with this environment."""
+    """`config`: YAML. The state directory is `folder`/var. tend: look after the engines in the background, which
+    upstreams that a test has scripted know nothing of. engines: start those of `engines:`, with this environment. port: 0: any. log:
+    default, one that writes nowhere."""
     path = folder / "weir.yaml"
     path.write_text(config)
     overrides = {"state_dir": folder / "var", "port": 0, "watch": 0.02, "tend": tend}
-    app = Application(path, overrides=overrides, log=Log(off=True), engines=engines)
-    listening = bind("127.0.0.1", 0)
-    port: int = listening.getsockname()[1]
+    app = Application(path, overrides=overrides, log=log or Log(off=True), engines=engines)
+    listening = bind("127.0.0.1", port)
+    port = listening.getsockname()[1]
     server = uvicorn.Server(
         uvicorn.Config(
             app, lifespan="on", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=2
         )
     )
+    app.dashboard.stopping = lambda: server.should_exit
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     async with asyncio.TaskGroup() as group:
         running = group.create_task(_run(server, listening))

@@ -27,6 +27,10 @@ class Part(NamedTuple):
 
 
 PARTS: Mapping[str, Part] = {
+    "chromium": Part("chromium", "chromium", "tests/live/test_page.py: the page at /ui in a real browser"),
+    "prometheus": Part(
+        "prometheus", "prometheus", "tests/live/test_prometheus.py: dashboards and rules against a real Prometheus"
+    ),
     "redis": Part("redis-server", "redis-server", "tests/store, tests/responses: responses that are kept in Redis"),
 }
 """Name, as in the marker > part."""

@@ -32,6 +32,7 @@ TASK_OWNERS = {
     "gateway/app.py",  # the lifespan
     "embed/minilm.py",  # the worker's client: started and closed by the lifespan, cancels and awaits its one task itself
     "backends/_local_client.py",  # as embed/minilm.py
+    "gateway/serving.py",  # connections that are being opened: the server waits for them before it ends
 }
 
 IMPORT_ALL = """

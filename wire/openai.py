@@ -7,7 +7,7 @@ repairs them once for every backend.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -30,30 +30,12 @@ _OWN = {"id", "object", "created", "model", "choices", "usage", "obfuscation"}
 
 def chunks(event: Json) -> list[Chunk]:
     """The chunks of one chat.completion.chunk: one per choice; one without a choice when it only brings usage or extras."""
-    found = [
-        Chunk(
-            choice=_index(choice, at),
-            delta=_delta(choice.get("delta")),
-            finish=_text(choice.get("finish_reason")),
-            logprobs=_table(choice.get("logprobs")),
-        )
-        for at, choice in enumerate(_tables(event.get("choices")))
-    ]
-    return _with_event(found, event)
+    return _chunks(event, "delta", _delta)
 
 
 def whole(answer: Json) -> list[Chunk]:
     """The chunks of one chat.completion: one per choice, the message being its delta."""
-    found = [
-        Chunk(
-            choice=_index(choice, at),
-            delta=_message(choice.get("message")),
-            finish=_text(choice.get("finish_reason")),
-            logprobs=_table(choice.get("logprobs")),
-        )
-        for at, choice in enumerate(_tables(answer.get("choices")))
-    ]
-    return _with_event(found, answer)
+    return _chunks(answer, "message", _message)
 
 
 def tokens(usage: Json | None) -> Tokens:
@@ -202,15 +184,17 @@ class Reader:
         return found
 
 
-def _with_event(found: list[Chunk], event: Json) -> list[Chunk]:
+def _chunks(event: Json, name: str, read: Callable[[Any], Json]) -> list[Chunk]:
     """What stands beside the choices goes with the first chunk."""
-    usage = _table(event.get("usage"))
-    extra = {key: value for key, value in event.items() if key not in _OWN and value is not None} or None
-    if usage is None and extra is None:
-        return found
-    if not found:
-        return [Chunk(usage=usage, extra=extra)]
-    return [replace(found[0], usage=usage, extra=extra), *found[1:]]
+    usage, extra = _table(event.get("usage")), None
+    if not event.keys() <= _OWN:
+        extra = {key: value for key, value in event.items() if key not in _OWN and value is not None} or None
+    found: list[Chunk] = []
+    for at, choice in enumerate(_tables(event.get("choices"))):
+        finish, logprobs = _text(choice.get("finish_reason")), _table(choice.get("logprobs"))
+        found.append(Chunk(_index(choice, at), read(choice.get(name)), finish, logprobs, usage, extra=extra))
+        usage = extra = None
+    return found if usage is None and extra is None else [Chunk(usage=usage, extra=extra)]
 
 
 def _delta(value: Any) -> Json:

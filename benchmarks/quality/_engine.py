@@ -1,4 +1,4 @@
-"""A real vLLM (CPU build, `make vllm`) that serves models/snips: `async with serving(log) as url: ...`."""
+"""A real vLLM (CPU build, `make vllm`) that serves one of our own models: `async with serving(model, log) as url: ...`."""
 
 import asyncio
 import os
@@ -12,22 +12,21 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.quality.parts import NotRun
-from models.rebuild.snips import FOLDER
 
 VLLM = report.ROOT / ".venv-vllm" / "bin" / "vllm"
 START_SECONDS = 300.0
 STOP_SECONDS = 20.0
-MODEL = "snips"
 OPTIONS = (
-    "--served-model-name", MODEL, "--dtype", "float32", "--max-model-len", "512", "--enforce-eager", "--max-num-seqs", "64",
+    "--dtype", "float32", "--max-model-len", "512", "--enforce-eager", "--max-num-seqs", "64",
     "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}',
 )  # fmt: skip
 
 
 @asynccontextmanager
-async def serving(log: Path) -> AsyncIterator[str]:
-    """Its URL without a path. Ended with SIGTERM, however the block is left. Raises NotRun where vLLM is not installed."""
+async def serving(model: Path, log: Path) -> AsyncIterator[str]:
+    """Its URL without a path; the model goes by its folder's name. Ended with SIGTERM, however the block is left. Raises NotRun where
+    vLLM is not installed."""
     if not VLLM.exists():
         raise NotRun("needs vLLM: make vllm")
     with socket.socket() as free:
@@ -38,7 +37,18 @@ async def serving(log: Path) -> AsyncIterator[str]:
     with log.open("wb") as out:
         # A session of its own: the engine is several processes, and all of them must end.
         process = await asyncio.create_subprocess_exec(
-            *(str(VLLM), "serve", str(FOLDER), "--host", "127.0.0.1", "--port", str(port), *OPTIONS),
+            *(
+                str(VLLM),
+                "serve",
+                str(model),
+                "--served-model-name",
+                model.name,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                *OPTIONS,
+            ),
             env=environ,
             stdout=out,
             stderr=out,

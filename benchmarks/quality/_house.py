@@ -1,6 +1,9 @@
 """The gateway of the specialist's measurements: route `snips`, the specialist below a scripted large model that is always right."""
 
+import math
+import random
 from collections.abc import Mapping
+from pathlib import Path
 
 import orjson
 
@@ -18,12 +21,21 @@ router:
   default: snips
 routes:
   snips: {{ladder: [snips, large], accept: {{risk: {risk}}}{more}, mode: enforce}}
+  direct: {{ladder: [large], mode: enforce}}
 models:
   weir: routed
-server: {{state_dir: "{folder}/var"}}
+server: {{state_dir: "{folder}/var", tend: {tend}}}
 limits: {{in_flight: 512}}
 """
-"""{more}: further keys of the route, each with a comma before it."""
+
+
+def config(folder: Path, small: str, large: str, *, more: str = "", tend: bool = True) -> Path:
+    """Write `folder`/weir.yaml. small, large: URLs without a path. more: further keys of the route, each with a comma before
+    it. tend: false where no real engine stands behind the specialist."""
+    place = folder / "weir.yaml"
+    text = CONFIG.format(small=small, large=large, folder=folder, risk=RISK, more=more, tend=str(tend).lower())
+    place.write_text(text)
+    return place
 
 
 def oracle_answers(utterances: tuple[Utterance, ...]) -> Mapping[bytes, Spoken]:
@@ -36,3 +48,14 @@ def lines(utterances: tuple[Utterance, ...], part: str = "") -> list[bytes]:
     """As `weir calibrate --data` reads them."""
     more = {"part": part} if part else {}
     return [orjson.dumps({**data.labelled(u), **more}) for u in utterances]
+
+
+# --- the scripted large model's time ----------------------------------------------------------------------------------------------
+
+MEDIAN, SIGMA = 2.0, 0.4
+"""Seconds of the large model's answers: log-normal."""
+
+
+def large_seconds(text: str) -> float:
+    """How long the scripted large model takes for this text: always the same."""
+    return MEDIAN * math.exp(random.Random(f"large {text}").gauss(0, SIGMA))

@@ -51,16 +51,24 @@ def module(name: str) -> Module:
     return cast(Module, import_module(PARTS[name]))
 
 
-def merged(old: Mapping[str, Any] | None, new: Mapping[str, Any], quick: Mapping[str, bool]) -> dict[str, Any]:
+def merged(
+    old: Mapping[str, Any] | None,
+    new: Mapping[str, Any],
+    quick: Mapping[str, bool],
+    *,
+    benchmark: str = "quality",
+    known: Mapping[str, str] = PARTS,
+) -> dict[str, Any]:
     """The result that is written. Pure.
 
     old: what is there, None for nothing. new: part > its own result (benchmarks.report.result). quick: part > was it a quick run.
+    known: the parts that there are, in their order (`benchmarks.speed` has its own).
     A part that was run replaces all that it had said; figures of a part that no longer exists are dropped.
     """
     if not new:
         raise ValueError("no part was run")
     before = old or {}
-    stamps = {name: stamp for name, stamp in before.get("parts", {}).items() if name in PARTS}
+    stamps = {name: stamp for name, stamp in before.get("parts", {}).items() if name in known}
     figures = {key: before["figures"][key] for stamp in stamps.values() for key in stamp["figures"]}
     notes = {name: before["notes"][name] for name in stamps if name in before.get("notes", {})}
     for name, found in new.items():
@@ -72,9 +80,9 @@ def merged(old: Mapping[str, Any] | None, new: Mapping[str, Any], quick: Mapping
         notes[name] = found["notes"]
         stamps[name] = {at: found[at] for at in STAMP} | {"quick": quick[name], "figures": list(found["figures"])}
     last = list(new.values())[-1]
-    order = [name for name in PARTS if name in stamps]
+    order = [name for name in known if name in stamps]
     return {
-        "benchmark": "quality",
+        "benchmark": benchmark,
         **{at: last[at] for at in STAMP},
         "figures": {key: figures[key] for name in order for key in stamps[name]["figures"]},
         "notes": {name: notes[name] for name in order if name in notes},

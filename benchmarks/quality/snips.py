@@ -1,7 +1,10 @@
 """SNIPS tool calls by the generative specialist (models/snips) behind a real vLLM: `snips.*` (promise.py says what the figures are).
 
-Fitted on half of the 1,400 withheld training utterances; certified on the other half and half of validate; applied once to the other half
-of validate, which is used for nothing else. Exact match is over all 700 of validate, and per slot in the notes. The LLM counts as right.
+Fitted on a quarter of the 1,400 withheld training utterances and the 350 of the development set; certified on the other 1,050 and half of
+validate; applied once to the other half of validate, which is used for nothing else. Exact match is over all 700 of validate, and per
+slot in the notes. The LLM counts as right.
+
+AUROC and ECE are over all 700 too: nothing of validate fitted the probability.
 
     full run    asks vLLM for all of them with log-probabilities and keeps what it said in results/snips.answers.jsonl.gz, with the model's
                 digest; then lets the whole gateway answer 10,000 requests, streamed and not, and reads every answer as JSON
@@ -29,13 +32,14 @@ from benchmarks.quality._bfcl_data import Spoken
 from benchmarks.quality._oracle import oracle
 from benchmarks.quality.parts import NotRun, Part
 from embed.manifest import Folder
-from gateway.aside import twin
-from gateway.calibrate.collect import Kept, collect
+from gateway.aside import call_of, twin
+from gateway.calibrate.collect import Kept, collect, key_of
 from gateway.calibrate.file import answers_of
 from gateway.calibrate.labelled import Case, read
-from gateway.calibrate.measure import Measured, Sample, score
+from gateway.calibrate.measure import Measured, Sample, score, sure
 from gateway.calibrate.run import Task, calibrate, engine_now, look, sample_of
 from gateway.demo import server
+from gateway.fitting import auroc, ece
 from gateway.setup import Setup
 from gateway.validators.fits_schema import validator
 from models.rebuild.snips import FOLDER, data
@@ -45,6 +49,7 @@ from wire.hashing import canonical
 
 ANSWERS = report.RESULTS / "snips.answers.jsonl.gz"
 """First line: {"model": digest of models/snips}; then the answers, as `weir calibrate` keeps them."""
+NOWHERE = "http://127.0.0.1:9"
 JSON_ANSWERS = 10_000
 PARALLEL = 32
 GOALS = promise.goals("snips", exact_match=">= 0.75", auroc=">= 0.92 (aim 0.95)", ece="<= 0.03")
@@ -56,19 +61,25 @@ class Scored(Struct, frozen=True):
     measured: Measured
     certify: Sequence[Sample]
     test: Sequence[Sample]
-    calls: Sequence[Call]
-    """What it said to all of validate."""
+    validate: Sequence[Sample]
+    """All 700."""
 
 
 def parts() -> dict[str, tuple[Utterance, ...]]:
-    """fit, certify, test. Both splits stand intent by intent, so every second one is an even sample."""
+    """fit, certify, test. The splits stand intent by intent, so every second one is an even sample."""
     split = data.splits()
     withheld, validate = split["withheld"], split["validate"]
-    return {"fit": withheld[::2], "certify": (*withheld[1::2], *validate[::2]), "test": validate[1::2]}
+    rest = tuple(utterance for at, utterance in enumerate(withheld) if at % 4)
+    return {
+        "fit": (*split["development"], *withheld[::4]),
+        "certify": (*rest, *validate[::2]),
+        "test": validate[1::2],
+    }
 
 
-async def scored(config: Path, kept: Path | None) -> Scored:
-    """Ask, or score what is kept, as `weir calibrate` does. config: its folder gets the calibration."""
+async def scored(config: Path, *, kept: bool, live: bool = False) -> Scored:
+    """Ask, or score what is kept, as `weir calibrate` does. config: its folder gets the calibration. live: engines stand behind the rungs,
+    and the calibration is for what they say that they serve."""
     from gateway.app import Resources, build
     from gateway.settings.load import load
 
@@ -77,30 +88,29 @@ async def scored(config: Path, kept: Path | None) -> Scored:
     setup = build(loaded, resources)
     await resources.open()
     try:
-        if kept is None:
+        if live:
             await look(setup, "snips")
-        folder = loaded.calibrations
-        place = answers_of(folder, "snips", "snips", engine_now(setup, "snips").digest)
-        if kept is not None:
-            _unpack(kept, place)
+        place = answers_of(loaded.calibrations, "snips", "snips", engine_now(setup, "snips").digest)
+        if kept:
+            _unpack(place)
         mine = parts()
-        calibration = [*_cases(mine["fit"], "fit"), *_cases(mine["certify"], "test")]
-        done = await calibrate(
-            Task(setup, "snips", "snips", calibration, _house.RISK, promise.CONFIDENCE, folder, in_flight=PARALLEL)
+        cases = [*_cases(mine["fit"], "fit"), *_cases(mine["certify"], "test")]
+        task = Task(
+            setup, "snips", "snips", cases, _house.RISK, promise.CONFIDENCE, loaded.calibrations, in_flight=PARALLEL
         )
-        validate = data.splits()["validate"]
-        said = await _samples(setup, _cases(validate), place)
-        certify = [*(await _samples(setup, _cases(mine["certify"][: len(mine["fit"])]), place)), *said[::2]]
-        if kept is None:
+        done = await calibrate(task)
+        certify = await _samples(setup, _cases(mine["certify"]), place)
+        validate = await _samples(setup, _cases(data.splits()["validate"]), place)
+        if not kept:
             _keep(place)
-        return Scored(done.measured, certify, said[1::2], [_call(sample) for sample in said])
+        return Scored(done.measured, certify, validate[1::2], validate)
     finally:
         await resources.close()
 
 
-def _unpack(kept: Path, place: Path) -> None:
+def _unpack(place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(gzip.decompress(kept.read_bytes()).partition(b"\n")[2])
+    place.write_bytes(b"\n".join(kept_answers()) + b"\n")
 
 
 def _keep(place: Path) -> None:
@@ -110,6 +120,26 @@ def _keep(place: Path) -> None:
 
 def digest() -> str:
     return Folder(FOLDER).manifest.digest
+
+
+def keys(utterances: Sequence[Utterance]) -> list[str]:
+    """Under which the answers to them are kept: what would be sent is hashed, wherever it would be sent to."""
+    from gateway.app import Resources, build
+    from gateway.settings.load import load
+
+    with tempfile.TemporaryDirectory(prefix="weir-snips-") as place:
+        loaded = load(_house.config(Path(place), NOWHERE, NOWHERE, tend=False))
+        setup = build(loaded, Resources(loaded.folder))
+    stories = [twin(setup, case.asked, "key", setup.routes["snips"]) for case in _cases(utterances)]
+    return [key_of(call_of(story, setup.rungs["snips"])) for story in stories]
+
+
+def kept_answers() -> list[bytes]:
+    """What the last full run kept, a line an answer. Raises NotRun when that was another model's."""
+    lines = gzip.decompress(ANSWERS.read_bytes()).splitlines() if ANSWERS.exists() else []
+    if not lines or orjson.loads(lines[0])["model"] != digest():
+        raise NotRun(f"{ANSWERS.name} holds no answers of this model: run `snips` without --quick first")
+    return lines[1:]
 
 
 def _cases(utterances: Sequence[Utterance], part: str = "") -> list[Case]:
@@ -189,26 +219,29 @@ def _unreadable(answer: httpx.Response, stream: bool, compiled: dict[str, Any]) 
 
 
 def part(found: Scored, wrong: int, *, quick: bool) -> Part:
-    scorer = found.measured.scorer
     wanted: list[Call] = [(u.intent, data.arguments(u)) for u in data.splits()["validate"]]
-    certify, test = (
-        promise.Scored(
-            np.array([max(0.0, score(sample, scorer, "")) for sample in samples]),
-            np.array([sample.right for sample in samples]),
-        )
-        for samples in (found.certify, found.test)
-    )
+    calls = [_call(sample) for sample in found.validate]
     made = promise.table(
         "snips",
-        certify,
-        test,
+        _scored(found, found.certify),
+        _scored(found, found.test),
         wrong,
         quick=quick,
-        title="SNIPS tool calls: 350 of validate, certified on 1,050 others",
-        exact_match=exact(found.calls, wanted),
+        title="SNIPS tool calls: 350 of validate, certified on others",
+        exact_match=exact(calls, wanted),
     )
-    per_slot = slots(found.calls, wanted)
-    figures = {**made.figures, "snips.slot_f1": per_slot["all"].f1, "snips.crc_share": _crc_share(found)}
+    probability = [sure(sample, found.measured.scorer) or 0.0 for sample in found.validate]
+    right = [sample.right for sample in found.validate]
+    per_slot = slots(calls, wanted)
+    figures = {
+        **made.figures,
+        "snips.auroc_test": made.figures["snips.auroc"],
+        "snips.ece_test": made.figures["snips.ece"],
+        "snips.auroc": auroc(probability, right),
+        "snips.ece": ece(probability, right),
+        "snips.slot_f1": per_slot["all"].f1,
+        "snips.crc_share": _crc_share(found),
+    }
     notes = {
         "specialist": digest(),
         "slots": {name: {"f1": round(one.f1, 4), "n": one.n} for name, one in per_slot.items()},
@@ -218,29 +251,25 @@ def part(found: Scored, wrong: int, *, quick: bool) -> Part:
     return replace(made, figures=figures, notes=notes)
 
 
+def _scored(found: Scored, samples: Sequence[Sample]) -> promise.Scored:
+    """As the route compares with its threshold; what can never be accepted is at 0."""
+    scores = [max(0.0, score(sample, found.measured.scorer, "")) for sample in samples]
+    return promise.Scored(np.array(scores), np.array([sample.right for sample in samples]))
+
+
 def _crc_share(found: Scored) -> float:
     """The share of `test` from the threshold of conformal risk control, which bounds the mean risk only."""
     at = found.measured.crc[f"{_house.RISK:g}"]
-    taken = [score(sample, found.measured.scorer, "") >= at for sample in found.test] if at is not None else [False]
-    return sum(taken) / len(taken)
+    taken = _scored(found, found.test).probability >= at if at is not None else np.zeros(1)
+    return float(taken.mean())
 
 
 def run(quick: bool = False) -> Part:
     """See the module. Raises NotRun without vLLM; with --quick without kept answers of this model."""
     if quick:
-        if (
-            not ANSWERS.exists()
-            or orjson.loads(gzip.decompress(ANSWERS.read_bytes()).split(b"\n")[0])["model"] != digest()
-        ):
-            raise NotRun(f"{ANSWERS.name} holds no answers of this model: run it without --quick first")
         with tempfile.TemporaryDirectory(prefix="weir-snips-") as name:
-            config = Path(name) / "weir.yaml"
-            config.write_text(
-                _house.CONFIG.format(
-                    small="http://127.0.0.1:9", large="http://127.0.0.1:9", folder=name, risk=_house.RISK, more=""
-                )
-            )
-            return part(asyncio.run(scored(config, ANSWERS)), _kept_invalid(), quick=True)
+            config = _house.config(Path(name), NOWHERE, NOWHERE, tend=False)
+            return part(asyncio.run(scored(config, kept=True)), _kept_invalid(), quick=True)
     return asyncio.run(_full())
 
 
@@ -249,12 +278,12 @@ async def _full() -> Part:
     everything = (*split["validate"], *split["withheld"], *split["development"], *split["train"])
     with tempfile.TemporaryDirectory(prefix="weir-snips-") as name:
         folder = Path(name)
-        config = folder / "weir.yaml"
-        async with _engine.serving(folder / "vllm.log") as small, oracle(_house.oracle_answers(everything)) as large:
-            config.write_text(
-                _house.CONFIG.format(small=small, large=large.url, folder=folder, risk=_house.RISK, more="")
-            )
-            found = await scored(config, None)
+        async with (
+            _engine.serving(FOLDER, folder / "vllm.log") as small,
+            oracle(_house.oracle_answers(everything)) as large,
+        ):
+            config = _house.config(folder, small, large.url)
+            found = await scored(config, kept=False, live=True)
             read_back = await invalid(config, folder, everything, JSON_ANSWERS)
     made = part(found, len(read_back.wrong), quick=False)
     notes = {

@@ -9,7 +9,22 @@ from importlib.util import find_spec
 
 import typer
 
-GROUPS = ("serve", "engines", "check", "explain", "calibrate", "test", "records", "bypass", "keys", "schema", "demo")
+GROUPS = (
+    "serve",
+    "engines",
+    "check",
+    "explain",
+    "calibrate",
+    "test",
+    "records",
+    "slo",
+    "compare",
+    "cost",
+    "bypass",
+    "keys",
+    "schema",
+    "demo",
+)
 """Modules of this package in the order of `weir --help`; each has `register(app)`."""
 
 

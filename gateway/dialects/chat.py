@@ -69,33 +69,44 @@ def _messages(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     if not messages:
         raise fields.reject("messages", "'messages' is empty: at least one message is needed")
     for position, message in enumerate(messages):
-        place = f"messages[{position}]"
-        role = fields.table(message, place).get("role")
-        if not isinstance(role, str) or role not in ROLES:
-            raise fields.reject(f"{place}.role", f"'{place}.role' must be one of {', '.join(sorted(ROLES))}")
-        content = message.get("content")
-        if isinstance(content, list):
-            for index, part in enumerate(content):
-                inner = f"{place}.content[{index}]"
-                if not isinstance(fields.table(part, inner).get("type"), str):
-                    raise fields.reject(f"{inner}.type", "a content part needs a 'type'")
-                if part["type"] == "text" and not isinstance(part.get("text"), str):
-                    raise fields.reject(
-                        f"{inner}.text", f"'{inner}.text' must be a string, not {fields.kind(part.get('text'))}"
-                    )
-        elif content is not None and not isinstance(content, str):
-            raise fields.reject(
-                f"{place}.content",
-                f"'{place}.content' must be a string or an array of parts, not {fields.kind(content)}",
-            )
-        elif content is None and role not in ("assistant", "function"):
-            raise fields.reject(f"{place}.content", f"'{place}.content' is missing")
-        if role == "tool" and not isinstance(message.get("tool_call_id"), str):
-            raise fields.reject(f"{place}.tool_call_id", "a tool message must name the 'tool_call_id' that it answers")
-        if role == "assistant" and message.get("tool_calls") is not None:
-            for index, call in enumerate(fields.items(message["tool_calls"], f"{place}.tool_calls")):
-                fields.table(call, f"{place}.tool_calls[{index}]")
+        if not _is_plain(message):
+            _check_message(message, f"messages[{position}]")
     return messages
+
+
+def _is_plain(message: Any) -> bool:
+    """What most messages are, and nothing is wrong with: a role of a person's or a program's, and text."""
+    if type(message) is not dict or type(message.get("content")) is not str:
+        return False
+    role = message.get("role")
+    return role in ("user", "system", "developer") or (role == "assistant" and message.get("tool_calls") is None)
+
+
+def _check_message(message: Any, place: str) -> None:
+    role = fields.table(message, place).get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise fields.reject(f"{place}.role", f"'{place}.role' must be one of {', '.join(sorted(ROLES))}")
+    content = message.get("content")
+    if isinstance(content, list):
+        for index, part in enumerate(content):
+            inner = f"{place}.content[{index}]"
+            if not isinstance(fields.table(part, inner).get("type"), str):
+                raise fields.reject(f"{inner}.type", "a content part needs a 'type'")
+            if part["type"] == "text" and not isinstance(part.get("text"), str):
+                raise fields.reject(
+                    f"{inner}.text", f"'{inner}.text' must be a string, not {fields.kind(part.get('text'))}"
+                )
+    elif content is not None and not isinstance(content, str):
+        raise fields.reject(
+            f"{place}.content", f"'{place}.content' must be a string or an array of parts, not {fields.kind(content)}"
+        )
+    elif content is None and role not in ("assistant", "function"):
+        raise fields.reject(f"{place}.content", f"'{place}.content' is missing")
+    if role == "tool" and not isinstance(message.get("tool_call_id"), str):
+        raise fields.reject(f"{place}.tool_call_id", "a tool message must name the 'tool_call_id' that it answers")
+    if role == "assistant" and message.get("tool_calls") is not None:
+        for index, call in enumerate(fields.items(message["tool_calls"], f"{place}.tool_calls")):
+            fields.table(call, f"{place}.tool_calls[{index}]")
 
 
 def _tools(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -147,6 +147,22 @@ class Judging(Frozen):
     )
 
 
+class Slo(Frozen):
+    """`slo`: what a route is held to. `weir rules` makes alerts of it, `weir slo` says how it stands."""
+
+    escalation_rate: float | None = Field(
+        None, gt=0, lt=1, description="most of the requests that small models are asked that may escalate, as a share"
+    )
+    failures: float | None = Field(None, gt=0, lt=1, description="most of the requests that may fail, as a share")
+    window: str = Field(
+        "30d", pattern=r"^[1-9]\d?d$", description="days over which the shares are counted, such as 7d or 30d"
+    )
+
+    @property
+    def days(self) -> int:
+        return int(self.window[:-1])
+
+
 class RouteSettings(Frozen):
     match: (
         Annotated[Annotated[Match, Tag("one")] | Annotated[tuple[Match, ...], Tag("several")], Discriminator(_shape)]
@@ -167,6 +183,13 @@ class RouteSettings(Frozen):
     accept: Accept = Accept()
     mode: Literal["observe", "shadow", "canary", "enforce"] = "observe"
     canary: float = Field(0.05, gt=0, le=1, description="`mode: canary`: share of conversations that are enforced")
+    holdout: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of the conversations that the top rung answers alone: what `weir compare` holds the others against",
+    )
+    slo: Slo | None = None
     shadow: Shadow = Shadow()
     speculate: Speculation | None = None
     stream: Window | None = None
@@ -249,9 +272,26 @@ class Limits(Frozen):
     schema_depth: int = Field(64, ge=4)
 
 
+class OtlpSettings(Frozen):
+    """`telemetry.otlp:`: traces go to an OpenTelemetry collector, as OTLP over HTTP. Needs the extra `otel`."""
+
+    endpoint: str = Field(description="base URL of the collector, e.g. http://collector:4318; /v1/traces is added")
+    headers: dict[str, Secret] = Field({}, description="sent with every export, e.g. {authorization: ${OTLP_KEY}}")
+    sample: float = Field(
+        1.0, ge=0, le=1, description="share of the traces that begin here; of others the caller has decided"
+    )
+    service_name: str = Field("weir", min_length=1, description="`service.name` of the spans")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        return plain_url(value.rstrip("/").removesuffix("/v1/traces"))
+
+
 class Telemetry(Frozen):
     log: Literal["json", "off"] = "json"
     records: int = Field(1000, ge=0, description="Records kept in memory for `weir why` and the page")
+    otlp: OtlpSettings | None = Field(None, description="where traces go; without it there are none")
 
 
 class Server(Frozen):
@@ -269,10 +309,31 @@ class Server(Frozen):
         "reasoning_content", description="the one field in which chat clients get a model's reasoning"
     )
     drain: float = Field(20.0, ge=0, description="seconds that requests in flight get after SIGTERM")
+    workers: int = Field(
+        1, ge=1, le=256, description="processes that serve, one per core; several: Redis for what they must share"
+    )
     watch: float = Field(1.0, gt=0, description="seconds between looks at the configuration file")
     tend: bool = Field(
         True, description="look after local engines in the background: health, load, adapters, what they enforce"
     )
+
+
+class UiSettings(Frozen):
+    """`ui:`: the page at `/ui`. The bare words `on` and `off` are `{enabled: true}` and `{enabled: false}`."""
+
+    enabled: bool = True
+    key: Literal["admin", "none"] = Field(
+        "admin",
+        description="admin: where `access` has keys, a key with `admin: true`; none: whoever reaches the address",
+    )
+    listeners: int = Field(16, ge=1, le=256, description="pages that get live updates at once; further ones get 503")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        # YAML reads the bare words as booleans.
+        word = {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
+        return {"enabled": word} if isinstance(word, bool) else value
 
 
 class RedisSettings(Frozen):
@@ -376,4 +437,5 @@ class Settings(Frozen):
     telemetry: Telemetry = Telemetry()
     server: Server = Server()
     responses: ResponsesSettings = ResponsesSettings()
+    ui: UiSettings = UiSettings()
     engines: dict[Name, EngineSettings] = {}

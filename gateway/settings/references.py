@@ -10,9 +10,9 @@ from typing import Any
 from msgspec import Struct
 
 from backends.base import PriceConfig
-from gateway.settings import engines
+from gateway.settings import engines, several
 from gateway.settings.mistakes import Severity, Where, did_you_mean
-from gateway.settings.model import ResponsesSettings, RouteSettings, Settings
+from gateway.settings.model import ResponsesSettings, RouteSettings, Settings, Telemetry
 
 CONSTRAINTS = ("schema", "choice", "regex", "grammar")
 SHORTEST_KEY = 32
@@ -47,7 +47,9 @@ def check(
         *_backends(settings, missing or {}),
         *_embeddings(settings),
         *_responses(settings.responses),
+        *_telemetry(settings.telemetry),
         *(Finding(where, message, severity) for where, message, severity in engines.check(settings)),
+        *(Finding(where, message, severity) for where, message, severity in several.check(settings)),
     ]
 
 
@@ -96,6 +98,19 @@ def _mode(here: Where, route: RouteSettings, settings: Settings) -> Iterator[Fin
         yield Finding((*here, "mode"), message, "warning", depends=((*here, "ladder"),))
     if "canary" in given and route.mode != "canary":
         yield Finding((*here, "canary"), "is not used without `mode: canary`", "warning")
+    if route.holdout and (route.mode in ("observe", "shadow") or not small):
+        message = "is not used: small rungs answer nobody here, so there is nothing to compare with"
+        yield Finding((*here, "holdout"), message, "warning", depends=((*here, "ladder"),))
+    top = settings.backends.get(route.ladder[-1])
+    if route.holdout and route.egress == "local" and top is not None and top.cloud:
+        yield Finding(
+            (*here, "holdout"), "is not used: `egress: local` forbids the top rung (`cloud: true`)", "warning"
+        )
+    if route.slo is not None and route.slo.escalation_rate is None and route.slo.failures is None:
+        yield Finding((*here, "slo"), "says nothing: give `escalation_rate:` or `failures:`", "warning")
+    if route.slo is not None and route.slo.escalation_rate is not None and not small:
+        message = "nothing escalates on a ladder of one rung"
+        yield Finding((*here, "slo", "escalation_rate"), message, "warning", depends=((*here, "ladder"),))
     if "shadow" in given and route.mode == "observe":
         yield Finding((*here, "shadow"), "is not used in `mode: observe`: write `mode: shadow`", "warning")
     cloudy = [rung for rung in small if rung in settings.backends and settings.backends[rung].cloud]
@@ -245,6 +260,9 @@ def _access(settings: Settings) -> Iterator[Finding]:
         yield Finding(("server", "host"), message, depends=(("access", "keys"), ("access", "open")))
     if access.open and access.keys:
         yield Finding(("access", "open"), "with `open`, a request without a key is answered all the same", "warning")
+    if settings.ui.enabled and settings.ui.key == "none" and not is_loopback(host):
+        message = "everybody who reaches this address sees every tenant's decisions on the page"
+        yield Finding(("ui", "key"), message, "warning")
     for attribute, what in (("name", "the name"), ("hash", "the hash")):
         seen: dict[str, int] = {}
         for index, key in enumerate(access.keys):
@@ -276,6 +294,21 @@ def _responses(responses: ResponsesSettings) -> Iterator[Finding]:
         yield Finding((*here, "key"), f"no response is kept until {responses.key.missing} is set", "warning")
     elif len(responses.key.reveal()) < SHORTEST_KEY:
         yield Finding((*here, "key"), f"is shorter than {SHORTEST_KEY} characters: take a long random one")
+
+
+def _telemetry(telemetry: Telemetry) -> Iterator[Finding]:
+    if telemetry.otlp is None:
+        return
+    here: Where = ("telemetry", "otlp")
+    try:
+        there = find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # not even the package around it
+        there = False
+    if not there:
+        yield Finding(here, "needs the extra [otel]: pip install 'weir[otel]'")
+    for name, value in telemetry.otlp.headers.items():
+        if value.missing:
+            yield Finding((*here, "headers", name), f"is empty until {value.missing} is set", "warning")
 
 
 def is_loopback(host: str) -> bool:

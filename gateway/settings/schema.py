@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.settings.model import Access, ModelSettings, Settings
+from gateway.settings.model import Access, ModelSettings, Settings, UiSettings
 from gateway.settings.typed import KINDED
 from wire.kinds import kinds, load_kind
 
@@ -33,7 +33,14 @@ def json_schema() -> dict[str, Any]:
     configs = {
         base: {kind: load_kind(package, kind).Config for kind in kinds(package)} for base, package in KINDED.items()
     }
-    models = [Settings, Access, ModelSettings, *KINDED, *(config for of in configs.values() for config in of.values())]
+    models = [
+        Settings,
+        Access,
+        ModelSettings,
+        UiSettings,
+        *KINDED,
+        *(config for of in configs.values() for config in of.values()),
+    ]
     refs, whole = models_json_schema([(model, "validation") for model in dict.fromkeys(models)], by_alias=True)
     defs: dict[str, Any] = whole["$defs"]
 
@@ -49,6 +56,7 @@ def json_schema() -> dict[str, Any]:
         defs[name(base)] = {"description": f"One of the kinds in {KINDED[base]}/.", "oneOf": [*branches, _FOREIGN]}
     _words(defs, name(Access), {"const": "open"})
     _words(defs, name(ModelSettings), {"type": "string", "pattern": r"^(routed|route/.+|backend/.+)$"})
+    _words(defs, name(UiSettings), {"enum": [True, False, "on", "off"]})
     top = defs.pop(name(Settings))
     for table in _tables([top, defs]):
         _may_refer(table)

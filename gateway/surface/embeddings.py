@@ -16,8 +16,9 @@ from gateway.record import AttemptRecord, Facts, Outcome, Record, Seconds
 from gateway.refusal import upstream
 from gateway.setup import Live, Setup
 from gateway.surface.exchange import ClientLeft, Exchange
-from gateway.surface.models import LimitsOf, admitted, log_cause, request_id_of, unanswered
+from gateway.surface.models import LimitsOf, admitted, log_cause, request_id_of, trace_of, unanswered
 from wire.errors import BackendError, NotFound, TimedOut, WeirError
+from wire.traceparent import Trace
 from wire.types import Tokens
 
 FORWARDED = ("traceparent", "tracestate", "openai-beta")
@@ -35,14 +36,17 @@ class Embeddings:
         request_id = request_id_of(exchange)
         told = {"x-request-id": request_id, "x-weir-request-id": request_id}
         started = setup.clock()
+        trace = trace_of(self._live, exchange)
         self._live.in_flight += 1
         try:
             caller, _, body = await admitted(self._live, setup, self._limits, exchange, told)
             headers = {name: exchange.headers[name] for name in FORWARDED if name in exchange.headers}
-            work = _Work(setup, dialect.understand(body, headers), request_id, caller.tenant, started)
+            headers = headers if trace is None else trace.upward(headers, 0)
+            work = _Work(setup, dialect.understand(body, headers), request_id, caller.tenant, started, trace)
             await self._answer(exchange, work, told)
         except WeirError as error:
-            self._live.observe(unanswered(setup, dialect.name, request_id, error, setup.clock() - started))
+            seconds = setup.clock() - started
+            self._live.observe(unanswered(setup, dialect.name, request_id, error, seconds, trace))
             await self._refuse(exchange, error, told)
         except ClientLeft:
             pass  # before there was a request to tell of
@@ -87,7 +91,15 @@ class Embeddings:
 class _Work:
     """One request under way. Raises NotFound for a model that nobody computes."""
 
-    def __init__(self, setup: Setup, wanted: Wanted, request_id: str, tenant: str, started: float) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        wanted: Wanted,
+        request_id: str,
+        tenant: str,
+        started: float,
+        trace: Trace | None = None,
+    ) -> None:
         model = wanted.batch.model
         name = setup.embedder(model)
         if name is None:
@@ -106,6 +118,7 @@ class _Work:
         self.answer: Embedded | None = None
         self._config: EmbedderConfig = setup.settings.embeddings[name]
         self._tenant = tenant
+        self._trace = trace
         self._started = started
         self._time = setup.now()
         self._asked = setup.clock()
@@ -170,6 +183,7 @@ class _Work:
             counterfactual_cost=attempt.cost if answered else 0.0,
             config=self.setup.digest,
             weir=self.setup.version,
+            trace=self._trace,
         )
 
     def _attempt(self, now: float) -> AttemptRecord:

@@ -28,6 +28,8 @@ HOP_BY_HOP = frozenset(
 )
 
 
+HIDDEN = CREDENTIALS | HOP_BY_HOP
+
 DRAINED = 64 * 2**20
 """Bytes past the limit that are read, and not kept, before the connection is closed."""
 
@@ -52,8 +54,7 @@ class Exchange:
 
     def public_headers(self) -> dict[str, str]:
         """What may be seen behind the door: no credentials, nothing that belongs to this connection."""
-        hidden = CREDENTIALS | HOP_BY_HOP
-        return {name: value for name, value in self.headers.items() if name not in hidden}
+        return {name: value for name, value in self.headers.items() if name not in HIDDEN}
 
     async def body(self, limit: int) -> bytes:
         """The request body. Raises TooLarge, BadRequest (compressed), ClientLeft."""

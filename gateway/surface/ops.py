@@ -1,7 +1,5 @@
 """Operations and administration: health, readiness, metrics, Records. FastAPI: nothing here is on the way of a request."""
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -9,17 +7,14 @@ from fastapi.responses import JSONResponse
 
 from backends.base import Backend, facts
 from gateway.decide import Rung
+from gateway.instance import Instance
 from gateway.metrics import Metrics
 from gateway.record import encode
-from gateway.recorder import Recorder
 from gateway.setup import Live
 from wire.errors import NotFound, Unauthorized, WeirError
 
-Engines = Callable[[], dict[str, Any]]
-"""Local engine > how it is; {} when this process starts none."""
 
-
-def operations(live: Live, metrics: Metrics, recorder: Recorder, engines: Engines = dict) -> FastAPI:
+def operations(live: Live, instance: Instance) -> FastAPI:
     """The administration app. Health and metrics are open (the listening address protects them), Records need a key."""
     app = FastAPI(title="Weir", version=live.setup.version, docs_url="/docs", redoc_url=None)
 
@@ -45,18 +40,21 @@ def operations(live: Live, metrics: Metrics, recorder: Recorder, engines: Engine
 
     @app.get("/readyz")
     async def _ready() -> dict[str, Any]:
-        return readiness(live, engines())
+        return readiness(live, await instance.engines())
 
     @app.get("/metrics")
     async def _metrics() -> Response:
-        # Off the loop: the page of 40 routes (6,400 lines) takes 28 ms to write.
-        return Response(await asyncio.to_thread(metrics.render), media_type=metrics.content_type)
+        """Of the whole instance, whichever worker answers. 503 when that cannot be said: a part of it would look like a restart."""
+        try:
+            return Response(await instance.page(), media_type=Metrics.content_type)
+        except OSError:
+            return Response(status_code=503)
 
     @app.get("/v1/weir/requests/{request_id}")
     async def _record(request_id: str, request: Request) -> Response:
         """The Record of one of the last requests, for the key that asked it and for admins."""
         caller = live.setup.keys.check(dict(request.headers))
-        record = recorder.find(request_id)
+        record = await instance.find(request_id)
         if record is None or not (caller.admin or (record.tenant and record.tenant == caller.tenant)):
             raise NotFound(
                 f"no Record '{request_id}' in memory: it holds the last {live.setup.settings.telemetry.records}; "
@@ -70,7 +68,7 @@ def operations(live: Live, metrics: Metrics, recorder: Recorder, engines: Engine
         """The last Records, newest first, as a JSON array. Admins only."""
         if not live.setup.keys.check(dict(request.headers)).admin:
             raise Unauthorized("only a key with `admin: true` may list Records", status=403, code="permission_denied")
-        records = recorder.recent(max(1, min(limit, 500)))
+        records = await instance.recent(max(1, min(limit, 500)))
         return Response(b"[" + b",".join(encode(record) for record in records) + b"]", media_type="application/json")
 
     return app

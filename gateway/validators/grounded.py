@@ -26,7 +26,7 @@ from pydantic import Field
 
 from gateway.validators.base import PASS, Ask, ValidatorConfig, Verdict
 from gateway.validators.claims.numbers import known, numbers
-from gateway.validators.claims.words import folded, names, pieces, quoted, quotes
+from gateway.validators.claims.words import apart, folded, names, pieces, quoted, quotes
 from wire.types import Constraint, Draft, Json
 
 Kind = Literal["numbers", "names", "quotes"]
@@ -157,7 +157,7 @@ def _missing(said: Sequence[str], source: str, kinds: Iterable[Kind], *, fields:
 
 def _no_numbers(said: Sequence[str], source: str, *, fields: bool) -> set[frozenset[str]]:
     values = known(source)
-    claimed = islice((number for text in said for number in numbers(text, listed=not fields)), MOST)
+    claimed = islice((number for text in said for number in numbers(apart(text), listed=not fields)), MOST)
     return {
         number.values
         for number in claimed

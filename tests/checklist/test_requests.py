@@ -616,7 +616,9 @@ def test_point_56_functions(tmp_path: Path) -> None:
         assert whole["message"]["function_call"] == {"name": "add", "arguments": '{"x":1}'}
         assert "tool_calls" not in whole["message"]
         assert whole["finish_reason"] == "function_call"
-        assert w.small.asked[-1].json["tools"] == [TOOL]
+        function: Any = TOOL["function"]
+        strict = {**TOOL, "function": {**function, "strict": True}}  # how vLLM is asked for a grammar of the arguments
+        assert w.small.asked[-1].json["tools"] == [strict]
         stream = await w.served.chat({**body, "stream": True})
         found = [c["delta"]["function_call"] for c in choices(stream) if "function_call" in c["delta"]]
         assert found[0]["name"] == "add"

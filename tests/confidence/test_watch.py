@@ -15,23 +15,23 @@ def chunk(*said: Json, **more: Any) -> Chunk:
     return Chunk(logprobs={"content": list(said)}, **more)
 
 
-def test_only_free_value_tokens_count() -> None:
-    """Tags, keys, structure and forced tokens say nothing, however unlikely; None before the first value token."""
+def test_only_free_tokens_of_the_json_count() -> None:
+    """Tags and forced tokens say nothing, however unlikely; which key comes next does; None before the first."""
     watch, seen = Watch(), []
     for said in [
-        token("<tool_call>\n", -9.0), token('{"name', -9.0), token('": "', -9.0), token("Get", -0.2), token("Weather", -0.1),
-        token('", "', -0.3), token("arguments", -9.0), forced('": {"'), token("city", -9.0), token('": "', -9.0),
+        token("<tool_call>\n", -9.0), forced('{"name'), forced('": "'), token("Get", -0.2), token("Weather", -0.1),
+        token('", "', -0.3), forced("arguments"), forced('": {"'), token("city", -1.0), token('": "', -0.1),
         token("Paris", -2.0), token('"}}', -0.5), token("\n</tool_call>", -9.0),
     ]:  # fmt: skip
         watch.feed(chunk(said))
         seen.append(watch.lowest)
-    assert seen == [None, None, None, -0.2, -0.2, -0.3, -0.3, -0.3, -0.3, -0.3, -2.0, -2.0, -2.0]
+    assert seen == [None, None, None, -0.2, -0.2, -0.3, -0.3, -0.3, -1.0, -1.0, -2.0, -2.0, -2.0]
 
 
 def test_forced_or_unknown_is_not_low() -> None:
     """Masked alternatives, no alternatives, no log-probability, another choice, the reasoning channel: never a reason to stop."""
     watch = Watch()
-    watch.feed(chunk(token('{"a": "', -0.1)))
+    watch.feed(chunk(forced('{"a": "')))
     watch.feed(chunk({**token("x", -50.0), "top_logprobs": []}, token("y", -50.0, [("~", -9999.0)])))
     watch.feed(chunk({**token("x"), "logprob": None}, {"token": "z"}))
     watch.feed(chunk(token("x", -50.0), choice=1))
@@ -65,7 +65,7 @@ def test_text_counts_whole_and_reasoning_not() -> None:
     assert lowest(Draft(logprobs=thought)) is None
     assert lowest(Draft(logprobs=[*thought, token("\n"), token("flight", -0.7)])) == -0.7
     assert (
-        lowest(Draft(logprobs=[token("hm", -9.0), token("</think>", -9.0), token('{"a":', -8.0), token("1", -0.4)]))
+        lowest(Draft(logprobs=[token("hm", -9.0), token("</think>", -9.0), forced('{"a":'), token("1", -0.4)]))
         == -0.4
     )
 

@@ -274,3 +274,113 @@ def test_stop_all_lets_the_group_end() -> None:
     race(body, size=2)
     assert all(source.closed for source in sources)
     assert sources[0].given == 3
+
+
+def alone(body: Callable[[Race], Awaitable[None]]) -> None:
+    """As `race`, ended as the surface ends it."""
+
+    async def closing(made: Race) -> None:
+        try:
+            await body(made)
+        finally:
+            await made.close()
+
+    race(closing)
+
+
+@pytest.mark.parametrize("error", [None, Overloaded("busy"), ValueError("SECRET")])
+def test_one_that_runs_alone_is_read_when_somebody_waits(error: Exception | None) -> None:
+    """The same events as of any attempt, and nothing is read ahead."""
+    source = Source("a", "b", end=error)
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream(), alone=True)
+        await turns()
+        assert (source.given, race.alone) == (0, True)
+        assert [await race.event(AGES), await race.event(AGES)] == [Came(0, chunk("a")), Came(0, chunk("b"))]
+        ended = await race.event(AGES)
+        assert isinstance(ended, Ended)
+        assert type(ended.error) is (Broken if isinstance(error, ValueError) else type(error))
+        assert "SECRET" not in str(ended.error)
+        assert await race.event(0.01) is None
+
+    alone(body)
+    assert source.closed
+
+
+def test_one_that_runs_alone_and_is_late() -> None:
+    """None after so many seconds; its source is closed then, and the task that waited was not cancelled for good."""
+    source = Source("a", hang=True)
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream(), alone=True)
+        assert await race.event(AGES) == Came(0, chunk("a"))  # a later, earlier end counts
+        assert await race.event(0.01) is None
+        assert source.closed
+        race.stop(0)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        race.start(1, Source("b").stream(), alone=True)
+        assert await race.event(AGES) == Came(1, chunk("b"))
+
+    alone(body)
+
+
+def test_a_second_attempt_beside_one_that_runs_alone() -> None:
+    """Then both run side by side, and nothing of the first is lost."""
+    first, second = Source("a", "b"), Source("x", hang=True)
+
+    async def body(race: Race) -> None:
+        race.start(0, first.stream(), alone=True)
+        assert await race.event(AGES) == Came(0, chunk("a"))
+        race.start(1, second.stream(), alone=True)
+        assert not race.alone
+        told = [await race.event(AGES) for _ in range(3)]
+        assert [event for event in told if event and event.number == 0] == [Came(0, chunk("b")), Ended(0)]
+        assert Came(1, chunk("x")) in told
+
+    alone(body)
+    assert second.closed
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_the_caller_leaves_one_that_runs_alone(waiting: bool) -> None:
+    """Cancelled while it is read, or while a piece of it goes out: its source is closed when the group has ended."""
+    source = Source("a", hang=True)
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            made = Race(group)
+            try:
+                made.start(0, source.stream(), alone=True)
+                await made.event(AGES)
+                await (made.event(AGES) if waiting else asyncio.sleep(AGES))
+            finally:
+                await made.close()
+
+    async def outer() -> None:
+        async with asyncio.timeout(AGES):
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(run())
+                await turns()
+                task.cancel()
+            assert task.cancelled()
+            assert source.closed
+
+    asyncio.run(outer())
+
+
+def test_stopping_one_that_runs_alone_closes_it() -> None:
+    """Between two of its pieces, also when it raises on its way out."""
+    source = Source("a", "b", closing=ValueError("on the way out"))
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream(), alone=True)
+        assert await race.event(AGES) == Came(0, chunk("a"))
+        race.stop(0)
+        await turns()
+        assert source.closed
+        assert await race.event(0.01) is None
+
+    alone(body)

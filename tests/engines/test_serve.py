@@ -155,7 +155,8 @@ def _weir(folder: Path, how: str) -> "subprocess.Popen[bytes]":
             "--port",
             "0",
         ]
-        environ = {**os.environ, "WEIR_TEST_KEY": "cloud-key", "VLLM_API_KEY": "x", "OMP_NUM_THREADS": "7"}
+        ours = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+        environ = {**ours, "WEIR_TEST_KEY": "cloud-key", "VLLM_API_KEY": "x", "OMP_NUM_THREADS": "7"}
         weir = subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=FAKE.parents[2])
     try:
         asyncio.run(until(lambda: b"engine_ready" in (folder / "log").read_bytes(), 30))

@@ -28,10 +28,14 @@ def there() -> bool:
 
 
 @contextmanager
-def running(folder: Path, name: str = "tiny", options: tuple[str, ...] = OPTIONS) -> Iterator[str]:
-    """The engine's URL. Its log stands in `folder`."""
-    model = folder / "model"
-    subprocess.run([BIN / "python", ROOT / "tests" / "live" / "tiny_model.py", model], check=True, capture_output=True)
+def running(
+    folder: Path, name: str = "tiny", options: tuple[str, ...] = OPTIONS, model: Path | None = None
+) -> Iterator[str]:
+    """The engine's URL. Its log stands in `folder`. model: default, a tiny one that knows nothing."""
+    if model is None:
+        model = folder / "model"
+        script = ROOT / "tests" / "live" / "tiny_model.py"
+        subprocess.run([BIN / "python", script, model], check=True, capture_output=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -12,8 +12,20 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.decide import REASONS as DECISIONS
-from gateway.metrics import ATTEMPT_OUTCOMES, ERROR_CODES, MODES, OUTCOMES, REASONS, Finding, Metrics, escalations
-from gateway.record import AttemptRecord, Facts, Record, Seconds
+from gateway.metrics import (
+    ATTEMPT_OUTCOMES,
+    ERROR_CODES,
+    MODES,
+    OUTCOMES,
+    REASONS,
+    Finding,
+    Held,
+    Metrics,
+    escalations,
+)
+from gateway.metrics.labels import STAGES
+from gateway.record import AttemptRecord, Facts, JudgedRecord, Record, Seconds, ShadowRecord
+from gateway.suspects import KINDS as SUSPECTS
 from wire.types import Tokens
 
 ROUTES, RUNGS = ("intents", "general"), ("slm", "mid", "llm")
@@ -176,7 +188,7 @@ def test_nothing_in_a_record_raises_or_mints_a_label(records: list[Record]) -> N
         metrics.observe(each)
     known = {
         *ROUTES, *RUNGS, *REASONS, *DECISIONS, *ERROR_CODES, *MODES, *OUTCOMES, *ATTEMPT_OUTCOMES, "other", "none", "1",
-        "router", "upstream", "check", "total", "overhead", "error", "timeout", "input", "cached_input", "output",
+        *STAGES, *SUSPECTS, "ok", "failed", "all", "error", "timeout", "input", "cached_input", "output",
     }  # fmt: skip
     for family in metrics.registry.collect():
         for sample in family.samples:
@@ -194,7 +206,8 @@ def test_a_storm_of_names_leaves_series_and_memory_as_they_are() -> None:
         tries = (attempt(name, "rejected", reason=name, seconds=0.1, probability=0.5, tokens=Tokens(input=1)),
                  attempt(f"{name}-up", name, start=1.0, cost=0.1))  # fmt: skip
         return record(*tries, route=name, outcome=name, mode=name, reason=name, direct=True, served=name, error=name,
-                      late_verdict=name, tenant=name, top=f"{name}-up", facts=Facts(model=name))  # fmt: skip
+                      late_verdict=name, tenant=name, top=f"{name}-up", router=name,
+                      facts=Facts(model=name, session=name, text_hash="t", retries=1, tool_error=True))  # fmt: skip
 
     metrics.observe(storm(0))
     before = series(metrics)
@@ -262,6 +275,25 @@ def test_series_have_the_promised_names_and_labels() -> None:
         "weir_escalations_total": ("route", "from", "to", "reason"),
         "weir_attempts_total": ("route", "rung", "outcome", "reason"),
         "weir_accepted_total": ("route", "rung"),
+        "weir_llm_requests_total": ("route",),
+        "weir_llm_cost_usd_total": ("route",),
+        "weir_failures_total": ("route",),
+        "weir_speculation_wasted_usd_total": ("route",),
+        "weir_suspects_total": ("route", "rung", "kind"),
+        "weir_shadow_accepted_total": ("route", "rung", "result"),
+        "weir_expected_wrong_total": ("route", "rung"),
+        "weir_accepted_known_total": ("route", "rung"),
+        "weir_judged_confidence": ("route", "result"),
+        "weir_router_seconds": ("tier",),
+        "weir_first_token_seconds": ("rung",),
+        "weir_chunk_gap_seconds": ("rung",),
+        "weir_queue": ("queue",),
+        "weir_engine_requests": ("rung", "state"),
+        "weir_engine_kv_usage": ("rung",),
+        "weir_breaker_open": ("rung",),
+        "weir_slo_target": ("route", "slo"),
+        "weir_promised_risk": ("route", "rung"),
+        "weir_acceptance_threshold": ("route", "rung"),
         "weir_served_total": ("route", "rung"),
         "weir_degraded_total": ("route",),
         "weir_late_verdicts_total": ("route", "reason"),
@@ -275,6 +307,7 @@ def test_series_have_the_promised_names_and_labels() -> None:
         "weir_counterfactual_cost_usd_total": ("route",),
         "weir_router_errors_total": ("kind",),
         "weir_records_dropped_total": (),
+        "weir_trace_spans_dropped_total": (),
         "weir_response_store_total": ("op", "result"),
         "weir_observer_errors_total": (),
         "weir_config_reloads_total": ("result",),
@@ -300,6 +333,7 @@ def test_gauges_and_the_rest_that_is_no_record() -> None:
     metrics.available("slm", False)
     metrics.reloaded(False)
     metrics.dropped(3)
+    metrics.spans_dropped(2)
     metrics.error("invalid_json")
     metrics.error("made-up")
     assert value(metrics, "weir_in_flight") == 1
@@ -308,6 +342,7 @@ def test_gauges_and_the_rest_that_is_no_record() -> None:
     assert metrics.registry.get_sample_value("weir_backend_available", {"rung": "slm"}) == 0
     assert value(metrics, "weir_config_reloads_total", result="failed") == 1
     assert value(metrics, "weir_records_dropped_total") == 3
+    assert value(metrics, "weir_trace_spans_dropped_total") == 2
     assert value(metrics, "weir_errors_total", code="invalid_json") == 1
     assert value(metrics, "weir_errors_total", code="other") == 1
 
@@ -383,3 +418,90 @@ def test_what_rungs_enforce() -> None:
     assert value(metrics, "weir_capability", backend="slm", capability="choice") == 1
     metrics.findings(lambda: [None])  # type: ignore[list-item]
     assert b"weir_build_info" in metrics.render()
+
+
+def test_the_large_models_share_of_calls_and_of_spend() -> None:
+    """Direct, escalated and observed requests are the large model's; accepted ones are not, though it was started early for one: that
+    is spend, and waste."""
+    metrics = made()
+    metrics.observe(SPILL)
+    metrics.observe(record(attempt("llm", cost=0.5), outcome="direct", direct=True, reason="holdout", served="llm"))
+    metrics.observe(record(attempt("llm", cost=0.25), outcome="straight", mode="observe", served="llm"))
+    metrics.observe(record(attempt("slm"), attempt("llm", "stopped", purpose="early", cost=0.125), served="slm",
+                           speculation="wasted"))  # fmt: skip
+    metrics.observe(record(attempt("llm"), outcome="accepted", served="llm"))  # a ladder of one, in the house
+    metrics.observe(record(attempt("llm", cost=9), outcome="straight", route="", served="llm"))  # by its own name
+    assert value(metrics, "weir_llm_requests_total", route="intents") == 3
+    assert value(metrics, "weir_llm_cost_usd_total", route="intents") == pytest.approx(0.02 + 0.5 + 0.25 + 0.125)
+    assert value(metrics, "weir_speculation_wasted_usd_total", route="intents") == pytest.approx(0.125)
+    assert value(metrics, "weir_direct_total", route="intents", reason="holdout") == 1
+
+
+def test_a_failure_is_ours_and_not_the_callers() -> None:
+    """503 and a stream that broke off count against the budget; a 400 does not, nor what never came to a route."""
+    metrics = made()
+    metrics.observe(record(outcome="refused", status=503, error="escalation_unavailable"))
+    metrics.observe(record(outcome="failed", status=502, error="upstream_error"))
+    metrics.observe(record(outcome="refused", status=400, error="context_length_exceeded"))
+    metrics.observe(record(outcome="refused", status=503, route="", error="overloaded"))
+    assert value(metrics, "weir_failures_total", route="intents") == 2
+
+
+def test_calibration_is_held_against_what_was_seen() -> None:
+    """Promised risk and threshold stand beside what the probabilities of accepted answers expect, what a judge says at which
+    probability, and what shadow finds; a reload forgets the old promise."""
+    metrics = made()
+    metrics.held({"intents": Held(0.01, {"slm": 0.9}, {"escalation_rate": 0.3})})
+    metrics.observe(record(attempt("slm", probability=0.95), served="slm"))
+    metrics.observe(record(attempt("slm", probability=0.85), served="slm"))
+    metrics.judged(JudgedRecord("r", 0.0, "intents", "slm", "llm", "wrong", probability=0.95))
+    metrics.shadow(ShadowRecord("r", 0.0, "intents", "slm", "disagree", accepted=True))
+    metrics.shadow(ShadowRecord("r", 0.0, "intents", "slm", "disagree"))
+    where = {"route": "intents", "rung": "slm"}
+    assert value(metrics, "weir_promised_risk", **where) == 0.01
+    assert value(metrics, "weir_acceptance_threshold", **where) == 0.9
+    assert value(metrics, "weir_slo_target", route="intents", slo="escalation_rate") == 0.3
+    assert value(metrics, "weir_expected_wrong_total", **where) == pytest.approx(0.2)
+    assert value(metrics, "weir_accepted_known_total", **where) == 2
+    assert value(metrics, "weir_judged_confidence_count", route="intents", result="wrong") == 1
+    assert value(metrics, "weir_shadow_accepted_total", **where, result="disagree") == 1
+    metrics.render()
+    metrics.held({"general": Held(0.05, {"mid": 0.5}, {})})
+    page = metrics.render().decode()
+    assert 'weir_promised_risk{route="general",rung="mid"} 0.05' in page
+    assert "weir_slo_target{" not in page
+    assert 'weir_promised_risk{route="intents"' not in page
+
+
+def test_time_is_split() -> None:
+    """Parse comes before the total; rest is what no stage names; pieces have a mean gap, and a whole answer has none."""
+    metrics = made()
+    pieces = attempt("slm", seconds=1.0, first_seconds=0.2, chunks=5)
+    whole = attempt("llm", seconds=1.0, first_seconds=1.0, chunks=1)
+    took = Seconds(total=1.5, router=0.1, upstream=1.0, check=0.2, parse=0.05)
+    metrics.observe(record(pieces, whole, served="slm", router="rules", seconds=took))
+    stages = {"parse": 0.05, "rest": 0.2, "overhead": 0.5}
+    for stage, seconds in stages.items():
+        assert value(metrics, "weir_request_seconds_sum", route="intents", stage=stage) == pytest.approx(seconds)
+    assert value(metrics, "weir_chunk_gap_seconds_sum", rung="slm") == pytest.approx(0.2)
+    assert value(metrics, "weir_chunk_gap_seconds_count", rung="llm") == 0
+    assert value(metrics, "weir_first_token_seconds_sum", rung="llm") == pytest.approx(1.0)
+    assert value(metrics, "weir_router_seconds_count", tier="other") == 1
+    metrics.reconfigure([], [], ["rules"])
+    metrics.observe(record(router="rules"))
+    metrics.observe(record(router="error: ValueError"))
+    assert value(metrics, "weir_router_seconds_count", tier="rules") == 1
+    assert value(metrics, "weir_router_seconds_count", tier="error") == 1
+
+
+def test_the_load_of_engines_is_told() -> None:
+    """Where engines say how busy they are it stands on the page; where they do not there is no series."""
+    metrics = made()
+    metrics.findings(lambda: [Finding("slm", True, {}, running=3, waiting=1, kv=0.5, open=1), Finding("llm", True, {})])
+    metrics.queue("off_path", lambda: 7)
+    page = metrics.render().decode()
+    assert 'weir_engine_requests{rung="slm",state="running"} 3.0' in page
+    assert 'weir_engine_kv_usage{rung="slm"} 0.5' in page
+    assert 'weir_breaker_open{rung="slm"} 1.0' in page
+    assert 'weir_engine_requests{rung="llm"' not in page
+    assert 'weir_queue{queue="off_path"} 7.0' in page

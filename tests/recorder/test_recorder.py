@@ -243,3 +243,25 @@ def test_record_raises_nothing(tmp_path: Path) -> None:
     recorder.record(made())
     recorder.record(None)  # type: ignore[arg-type]
     assert recorder.dropped >= 2
+
+
+def test_several_processes_rotate_one_file(tmp_path: Path) -> None:
+    """Several writers with files of their own handles: every line is whole, none is lost, and of two that see the same full file one
+    rotates it."""
+    writers = [RotatingFile(tmp_path / FILE, max_bytes=2000, files=50) for _ in range(3)]
+
+    def write(number: int) -> None:
+        for line in range(100):
+            writers[number].append(f"{number} {line} {'x' * 40}\n".encode())
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for writer in writers:
+        writer.close()
+    files = list(tmp_path.glob(f"{FILE}*"))
+    lines = [line for file in files for line in file.read_text().splitlines() if line]
+    assert sorted(lines) == sorted(f"{number} {line} {'x' * 40}" for number in range(3) for line in range(100))
+    assert min(file.stat().st_size for file in files if file.name != FILE) > 1500

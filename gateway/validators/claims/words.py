@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 
 _PIECE = re.compile(r"[^\W_]+")
-_WORD = re.compile(r"[^\W\d_][\w'’-]*")
+_WORD = re.compile(r"(?<!\w)[^\W\d_][\w'’-]*")
 _LEAD = re.compile(r"[ \t]*(?:[-*•>+]+[ \t]+)?(?:\d{1,3}[.)][ \t]+)?")
 _LABEL = re.compile(r"[^\s:]{1,40}(?:[ \t][^\s:]{1,40}){0,4}:(?=\s|$)")
 _QUOTE = re.compile(r'"([^"\n]{3,1000})"|“([^”\n]{3,1000})”|«([^»\n]{3,1000})»')
@@ -19,10 +19,14 @@ ALONE = 4
 
 def folded(text: str) -> str:
     """`text` without case, diacritics and kinds of quotation marks, and with one kind of space."""
-    if not text.isascii():
-        apart = unicodedata.normalize("NFKD", text)
-        text = "".join(letter for letter in apart if not unicodedata.combining(letter))
-    return " ".join(text.casefold().replace("’", "'").replace("‘", "'").split())
+    return " ".join(apart(text).casefold().replace("’", "'").replace("‘", "'").split())
+
+
+def apart(text: str) -> str:
+    """`text` in its compatible letters and digits, without diacritics: ½ is 1⁄2."""
+    if text.isascii():
+        return text
+    return "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
 
 
 def pieces(text: str) -> list[str]:

@@ -15,17 +15,17 @@ from torch import nn
 from models.rebuild.snips import data, words
 from models.rebuild.snips.data import Utterance
 
-HIDDEN, LAYERS, HEADS, INNER = 192, 5, 6, 512
-"""Heads of 32: vLLM's CPU attention knows no smaller ones."""
-EPOCHS = 20
 BATCH = 64
 RATE, WARMUP, DECAY = 2e-3, 300, 0.05
 DROPOUT = 0.1
 PROMPT_WEIGHT = 0.1
 SWAPPED, SHARE = 0.6, 0.6
-SMOOTHING = 0.0
-SEED = 7
 PAD = 2
+
+
+HIDDEN, LAYERS, HEADS, INNER = 192, 5, 6, 512
+"""Heads of 32: vLLM's CPU attention knows no smaller ones."""
+EPOCHS, SEED = 20, 7
 
 Encoded = tuple[list[int], int]
 """Token ids of prompt and answer together, and how many of them are the prompt's."""
@@ -88,14 +88,12 @@ def batches(encoded: list[Encoded], chance: random.Random) -> Iterator[tuple[tor
 
 def loss_of(logits: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Weighted mean of the cross entropy of every next token."""
-    each = nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none", label_smoothing=SMOOTHING
-    )
+    each = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
     weight = weights[:, 1:].flatten()
     return (each * weight).sum() / weight.sum()
 
 
-def train(tokenizer: Any, utterances: Sequence[Utterance], *, epochs: int = EPOCHS, seconds: float = 1e9) -> Any:
+def train(tokenizer: Any, utterances: Sequence[Utterance]) -> Any:
     """The trained model, in evaluation mode."""
     torch.set_num_threads(2)
     chance = random.Random(SEED)
@@ -107,14 +105,14 @@ def train(tokenizer: Any, utterances: Sequence[Utterance], *, epochs: int = EPOC
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": DECAY}, {"params": plain, "weight_decay": 0.0}], lr=RATE, betas=(0.9, 0.98)
     )
-    total = epochs * math.ceil(len(utterances) / BATCH)
+    total = EPOCHS * math.ceil(len(utterances) / BATCH)
     rate = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / WARMUP, 0.5 * (1 + math.cos(math.pi * min(1.0, s / total))) + 1e-3)
     )
     started = time.perf_counter()
-    for epoch in range(epochs):
+    for epoch in range(EPOCHS):
         # The last two epochs see what was really said.
-        swapped = SWAPPED if epoch < epochs - 2 else SWAPPED / 4
+        swapped = SWAPPED if epoch < EPOCHS - 2 else SWAPPED / 4
         encoded = encode(tokenizer, list(data.each(utterances, chance, swapped, SHARE)))
         sums, count = 0.0, 0
         for ids, weights in batches(encoded, chance):

@@ -1,56 +1,46 @@
-"""Every Prometheus series, and the one observer that folds a Record into them.
+"""The registry: every family, and the one observer that folds a Record into them."""
 
-Labels come from the configuration and from closed lists only: anything else becomes "other", nothing becomes "none". So the
-number of series is bounded by the configuration, whatever clients send (a requested model name as a label has filled the
-memory of other gateways). Series of routes and rungs that a reload removed stay until the restart: counters do not go back.
-
-Measured on one core: `labels()` at each call 4.3 us, kept children 1.6 us for a counter and a histogram, hence `_Family`; a Record
-with two attempts 21 us. A page of 40 routes (6,400 lines): `generate_latest` 42 ms, `render` 28 ms, as it keeps the text of each line but
-its number and leaves out `_created`. Long enough to call it from a thread (`asyncio.to_thread`); it lets go of the interpreter
-between families.
-"""
-
-import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Generic, TypeVar, get_args
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from backends.base import CAPABILITIES, Ledger
 from gateway.decide import REASONS as DECISIONS
-from gateway.record import JudgedRecord, Outcome, Record, ShadowRecord
-from wire.errors import Reason
+from gateway.metrics.family import Family, Quick, QuickCounter, clip
+from gateway.metrics.labels import (
+    ALL,
+    ATTEMPT_OUTCOMES,
+    CONFIDENCE,
+    ERROR_CODES,
+    JUDGED_RESULTS,
+    LOADS,
+    MODES,
+    NONE,
+    OUTCOMES,
+    PIECES,
+    QUEUES,
+    REASONS,
+    SECONDS,
+    SHADOW_RESULTS,
+    SLOS,
+    SPECULATIONS,
+    STAGES,
+    STORE_OPS,
+    STORE_RESULTS,
+)
+from gateway.metrics.page import escape, number, start
+from gateway.metrics.spills import escalations, had_to
+from gateway.record import JudgedRecord, Record, ShadowRecord
+from gateway.slo import failure
+from gateway.suspects import KINDS as SUSPECTS
+from gateway.suspects import Suspects
 
-OTHER = "other"
-NONE = "none"
-MODES = ("observe", "shadow", "canary", "enforce", "bypass")
-OUTCOMES: tuple[str, ...] = get_args(Outcome)
-REASONS: tuple[str, ...] = get_args(Reason)
-ATTEMPT_OUTCOMES = ("delivered", "rejected", "error", "stopped")
-ERROR_CODES = (
-    "error", "invalid_json", "invalid_json_schema", "invalid_api_key", "permission_denied", "rate_limit_exceeded", "not_found",
-    "model_not_found", "method_not_allowed", "request_too_large", "context_length_exceeded", "unsupported_parameter", "overloaded",
-    "no_valid_answer", "escalation_unavailable", "deadline_exceeded", "upstream_error", "upstream_timeout", "upstream_overloaded",
-    "previous_response_not_found", "response_store_unavailable",
-)  # fmt: skip
-ALL = "all"
-"""The route label of `weir_bypass` when every route is bypassed."""
-SHADOW_RESULTS = ("agree", "disagree", "invalid", "error", "dropped")
-JUDGED_RESULTS = ("right", "wrong", "invalid", "error", "dropped")
-SPECULATIONS = ("used", "wasted")
-STORE_OPS = ("get", "put", "delete")
-STORE_RESULTS = ("ok", "missing", "error", "skipped", "too_large")
-STAGES = ("router", "upstream", "check", "total", "overhead")
-SECONDS = (
-    .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120,
-)  # fmt: skip
-CONFIDENCE = (0.1, 0.25, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 0.99, 0.995, 0.999, 1)
-
-M = TypeVar("M", Counter, Gauge, Histogram)
+FORGETFUL = frozenset({"weir_config_info", "weir_slo_target", "weir_promised_risk", "weir_acceptance_threshold"})
+"""Of the configuration in force only: their children go. Those of all others are only ever added."""
 
 
 class Finding(Struct, frozen=True):
@@ -59,12 +49,27 @@ class Finding(Struct, frozen=True):
     backend: str
     available: bool
     ledger: Ledger
+    running: float | None = None
+    """Requests that its engines work on; None: there are none, or nobody knows."""
+    waiting: float = 0.0
+    kv: float = 0.0
+    """Of the fullest cache, as a share."""
+    open: int = 0
+    """Replicas that are passed over, as they failed several times in a row."""
+
+
+class Held(Struct, frozen=True):
+    """What a route is held to. risk: promised; by rung the threshold that keeps it (none: nothing keeps it). slos: name > share."""
+
+    risk: float | None
+    thresholds: Mapping[str, float]
+    slos: Mapping[str, float]
 
 
 class Metrics:
     """The registry of one process.
 
-    routes, rungs: the names that may become labels. codes: of the errors that callers get. version: of Weir.
+    routes, rungs, tiers (of the router): the names that may become labels. codes: of the errors that callers get. version: of Weir.
     """
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
@@ -75,13 +80,16 @@ class Metrics:
         rungs: Collection[str] = (),
         *,
         version: str = "",
+        tiers: Collection[str] = (),
         codes: Collection[str] = ERROR_CODES,
     ) -> None:
         self.registry = CollectorRegistry()
+        self._gauges: list[Gauge] = []
         self._starts: dict[str, list[str]] = {}
         self._rendering = threading.Lock()
-        route, rung = set(routes), set(rungs)
-        self._routes, self._rungs = route, rung
+        route, rung, tier = set(routes), set(rungs), {"error", "timeout", *tiers}
+        self._routes, self._rungs, self._tiers = route, rung, tier
+        self._suspects = Suspects()
         reason = frozenset(REASONS)
         make = self._counter
         self._requests = make(
@@ -103,6 +111,9 @@ class Metrics:
         self._accepted = make(
             "accepted", "Answers of a small rung that passed and were delivered.", route=route, rung=rung
         )
+        self._llm = make("llm_requests", "Requests that the top rung had to answer.", route=route)
+        self._llm_cost = make("llm_cost_usd", "USD spent on attempts of the top rung.", route=route)
+        self._failures = make("failures", "Requests that failed, and not by the caller's fault.", route=route)
         self._served = make("served", "Answers delivered, by rung.", route=route, rung=rung)
         self._degraded = make("degraded", "Answers delivered unproven, as no higher rung could be asked.", route=route)
         self._late = make("late_verdicts", "Checks that failed after the first byte.", route=route, reason=reason)
@@ -117,6 +128,12 @@ class Metrics:
             kind=("input", "cached_input", "output"),
         )
         self._wasted = make("wasted_tokens", "Tokens of attempts whose answer was not delivered.", rung=rung)
+        self._early_cost = make(
+            "speculation_wasted_usd", "USD of next rungs that were started early and thrown away.", route=route
+        )
+        self._suspected = make(
+            "suspects", "Signs that an answer of this rung was wrong, by kind.", route=route, rung=rung, kind=SUSPECTS
+        )
         self._cost = make("cost_usd", "USD spent on attempts.", route=route, rung=rung)
         self._counterfactual = make(
             "counterfactual_cost_usd", "USD, had the top rung answered everything.", route=route
@@ -132,11 +149,30 @@ class Metrics:
             rung=rung,
             result=JUDGED_RESULTS,
         )
+        self._shadow_accepted = make(
+            "shadow_accepted",
+            "Answers off the path that passed every check, by whether they were as the delivered one.",
+            route=route,
+            rung=rung,
+            result=SHADOW_RESULTS[:2],
+        )
+        self._expected = make(
+            "expected_wrong", "Accepted answers, each as wrong as its probability says.", route=route, rung=rung
+        )
+        self._known = make("accepted_known", "Accepted answers that had a probability.", route=route, rung=rung)
+        self._judged_confidence = self._histogram(
+            "judged_confidence",
+            "Probability of the delivered answers that were judged, by what the judge said.",
+            CONFIDENCE,
+            route=route,
+            result=JUDGED_RESULTS[:2],
+        )
         self._judged_cost = make("judged_cost_usd", "USD spent on judging; in no other sum.", route=route, by=rung)
         self._router_errors = make(
             "router_errors", "Requests routed by default, as the router failed.", kind=("error", "timeout", "tier")
         )
-        self._dropped = make("records_dropped", "Records that are not on disk.")
+        self._dropped = self._threaded("records_dropped", "Records that are not on disk.")
+        self._spans_dropped = self._threaded("trace_spans_dropped", "Spans that never reached the collector.")
         self._stored = make(
             "response_store", "Calls of the store of responses, by how they ended.", op=STORE_OPS, result=STORE_RESULTS
         )
@@ -144,7 +180,7 @@ class Metrics:
         self._reloads = make("config_reloads", "Reloads of the configuration.", result=("ok", "failed"))
         self._seconds = self._histogram(
             "request_seconds",
-            "Seconds of requests by stage; overhead is total less upstream.",
+            "Seconds of requests by stage; overhead is total less upstream, rest what no stage names; parse comes before.",
             SECONDS,
             route=route,
             stage=STAGES,
@@ -152,11 +188,29 @@ class Metrics:
         self._first_byte = self._histogram(
             "first_byte_seconds", "Seconds to the first byte, by the rung that served.", SECONDS, route=route, rung=rung
         )
+        self._router_seconds = self._histogram(
+            "router_seconds", "Seconds of routing, by the tier that decided.", SECONDS, tier=tier
+        )
+        self._first_token = self._histogram(
+            "first_token_seconds", "Seconds to the first piece of a rung's answer.", SECONDS, rung=rung
+        )
+        self._gap = self._histogram(
+            "chunk_gap_seconds", "Mean seconds between the pieces of an answer.", PIECES, rung=rung
+        )
         self._attempt_seconds = self._histogram("attempt_seconds", "Seconds of attempts.", SECONDS, rung=rung)
         self._confidence = self._histogram(
             "confidence", "Calibrated probability of small rungs' answers.", CONFIDENCE, route=route
         )
         self._in_flight = self._gauge("in_flight", "Requests being answered.")()
+        self._queue = self._gauge("queue", "Jobs that wait.", queue=QUEUES)
+        self._load = self._gauge("engine_requests", "Requests at a rung's engines.", rung=rung, state=LOADS)
+        self._kv = self._gauge("engine_kv_usage", "Share in use of a rung's fullest KV cache.", rung=rung)
+        self._open = self._gauge("breaker_open", "Replicas passed over after failures in a row.", rung=rung)
+        self._target = self._gauge("slo_target", "What a route is held to, as a share.", route=route, slo=SLOS)
+        self._promised = self._gauge("promised_risk", "Promised share of wrong answers.", route=route, rung=rung)
+        self._threshold = self._gauge(
+            "acceptance_threshold", "Least probability of an answer that is taken.", route=route, rung=rung
+        )
         self._bypassed = {ALL, *route}
         self._bypass = self._gauge("bypass", "1: the route, or all of them, is bypassed.", route=self._bypassed)
         self._available = self._gauge("backend_available", "1: the rung is configured and can be asked.", rung=rung)
@@ -172,13 +226,17 @@ class Metrics:
         self._build.labels(version or NONE).set(1)
         for kind in ("error", "timeout"):
             self._router_errors(kind)  # shown as 0 from the start, so that rate() sees the first one
+        for result in ("ok", "failed"):
+            self._reloads(result)
+        self._bypass(ALL).set(0)
         ProcessCollector(registry=self.registry)
 
-    def reconfigure(self, routes: Collection[str], rungs: Collection[str]) -> None:
+    def reconfigure(self, routes: Collection[str], rungs: Collection[str], tiers: Collection[str] = ()) -> None:
         """Names of a new configuration may become labels too. Those of the old one stay."""
         self._routes.update(routes)
         self._bypassed.update(routes)
         self._rungs.update(rungs)
+        self._tiers.update(tiers)
 
     def observe(self, record: Record) -> None:
         """Fold one Record into every series. Raises nothing: a Record that cannot be counted is counted as that."""
@@ -198,14 +256,18 @@ class Metrics:
     def shadow(self, record: ShadowRecord) -> None:
         """Count what a small rung said off the path."""
         self._shadow(record.route, record.rung, record.result).inc()
+        if record.accepted and record.result in SHADOW_RESULTS[:2]:
+            self._shadow_accepted(record.route, record.rung, record.result).inc()
         if record.cost > 0:
-            self._shadow_cost(record.route, record.rung).inc(_clip(record.cost))
+            self._shadow_cost(record.route, record.rung).inc(clip(record.cost))
 
     def judged(self, record: JudgedRecord) -> None:
         """Count what a judge said off the path."""
         self._judged(record.route, record.rung, record.result).inc()
+        if record.probability is not None and record.result in JUDGED_RESULTS[:2]:
+            self._judged_confidence(record.route, record.result).observe(record.probability)
         if record.cost > 0:
-            self._judged_cost(record.route, record.by).inc(_clip(record.cost))
+            self._judged_cost(record.route, record.by).inc(clip(record.cost))
 
     def judged_dropped(self, route: str, rung: str) -> None:
         """An answer of the sample was not judged: too many were under way."""
@@ -219,9 +281,29 @@ class Metrics:
         """Count one call of the store of responses."""
         self._stored(op, result).inc()
 
+    def spans_dropped(self, count: int = 1) -> None:
+        """Spans were not exported (`gateway.tracing`): the queue was full, or the collector away."""
+        self._spans_dropped().inc(count)
+
     def dropped(self, count: int = 1) -> None:
         """`Recorder(on_drop=...)`; from any thread."""
         self._dropped().inc(count)
+
+    def queue(self, name: str, read: Callable[[], float]) -> None:
+        """`read` says how many jobs wait there: asked for each page."""
+        self._queue(name).set_function(read)
+
+    def held(self, routes: Mapping[str, Held]) -> None:
+        """What the routes of the configuration in force are held to. What the one before said is forgotten."""
+        for family in (self._target, self._promised, self._threshold):
+            family.clear()
+        for route, held in routes.items():
+            for slo, share in held.slos.items():
+                self._target(route, slo).set(share)
+            for rung, threshold in held.thresholds.items():
+                self._threshold(route, rung).set(threshold)
+                if held.risk is not None:
+                    self._promised(route, rung).set(held.risk)
 
     def findings(self, read: Callable[[], "Iterable[Finding]"]) -> None:
         """`read` says what is known of the rungs that are looked after: asked for each page."""
@@ -254,6 +336,12 @@ class Metrics:
     def reloaded(self, ok: bool) -> None:
         self._reloads("ok" if ok else "failed").inc()
 
+    def gauges(self) -> list[Metric]:
+        """How it is in this process now. What is counted, and not just looked at, lies in memory that several workers may share
+        (`gateway.workers.memory`), and is no part of it."""
+        self._look()
+        return [family for gauge in (*self._gauges, self._config, self._build) for family in gauge.collect()]
+
     def render(self) -> bytes:
         """The page, `content_type`. Safe in a thread while the loop counts on. Raises nothing of its own."""
         out: list[str] = []
@@ -261,12 +349,12 @@ class Metrics:
             self._look()
             for family in self.registry.collect():
                 name = f"{family.name}_total" if family.type == "counter" else family.name
-                out.append(f"# HELP {name} {_escape(family.documentation)}\n# TYPE {name} {family.type}\n")
-                # Children are only ever added, at the end: a sample stays at its place. But for the hash in force.
-                starts = self._starts.setdefault(name, []) if name != "weir_config_info" else []
-                starts.extend(_start(sample.name, sample.labels) for sample in family.samples[len(starts) :])
+                out.append(f"# HELP {name} {escape(family.documentation)}\n# TYPE {name} {family.type}\n")
+                # Children are added at the end: a sample stays at its place.
+                starts = self._starts.setdefault(name, []) if name not in FORGETFUL else []
+                starts.extend(start(sample.name, sample.labels) for sample in family.samples[len(starts) :])
                 out.extend(
-                    f"{start}{_number(sample.value)}\n"
+                    f"{start}{number(sample.value)}\n"
                     for start, sample in zip(starts, family.samples, strict=True)
                     if start
                 )
@@ -278,6 +366,11 @@ class Metrics:
         try:
             for found in self._findings():
                 self._available(found.backend).set(found.available)
+                if found.running is not None:
+                    self._load(found.backend, "running").set(found.running)
+                    self._load(found.backend, "waiting").set(found.waiting)
+                    self._kv(found.backend).set(found.kv)
+                    self._open(found.backend).set(found.open)
                 for name, what in found.ledger.items():
                     if what != "unknown":
                         self._capability(found.backend, name).set(what == "enforced")
@@ -287,6 +380,14 @@ class Metrics:
     def _fold(self, record: Record) -> None:
         route = record.route
         self._requests(route, record.outcome, record.mode).inc()
+        if had_to(record):
+            self._llm(route).inc()
+        if failure(record):
+            self._failures(route).inc()
+        for suspect in self._suspects.look(record):
+            self._suspected(suspect.route, suspect.rung, suspect.kind).inc()
+        if record.router:
+            self._router_seconds(record.router.partition(":")[0]).observe(clip(record.seconds.router))
         if record.direct:
             self._direct(route, record.reason).inc()
         if record.reason in ("router_error", "router_timeout"):
@@ -298,7 +399,7 @@ class Metrics:
             if record.outcome == "accepted":
                 self._accepted(route, record.served).inc()
             if record.seconds.first_byte is not None:
-                self._first_byte(route, record.served).observe(_clip(record.seconds.first_byte))
+                self._first_byte(route, record.served).observe(clip(record.seconds.first_byte))
         if record.outcome == "degraded":
             self._degraded(route).inc()
         if record.late_verdict:
@@ -310,111 +411,65 @@ class Metrics:
         for lower, higher, reason in escalations(record):
             self._escalations(route, lower, higher, reason).inc()
         self._fold_attempts(record)
-        self._counterfactual(route).inc(_clip(record.counterfactual_cost))
+        self._counterfactual(route).inc(clip(record.counterfactual_cost))
         seconds = record.seconds
-        self._seconds(route, "router").observe(_clip(seconds.router))
-        self._seconds(route, "upstream").observe(_clip(seconds.upstream))
-        self._seconds(route, "check").observe(_clip(seconds.check))
-        self._seconds(route, "total").observe(_clip(seconds.total))
-        self._seconds(route, "overhead").observe(_clip(seconds.total - seconds.upstream))
+        self._seconds(route, "router").observe(clip(seconds.router))
+        self._seconds(route, "upstream").observe(clip(seconds.upstream))
+        self._seconds(route, "check").observe(clip(seconds.check))
+        self._seconds(route, "total").observe(clip(seconds.total))
+        overhead = clip(seconds.total - seconds.upstream)
+        self._seconds(route, "overhead").observe(overhead)
+        self._seconds(route, "parse").observe(clip(seconds.parse))
+        self._seconds(route, "rest").observe(clip(overhead - seconds.router - seconds.check))
 
     def _fold_attempts(self, record: Record) -> None:
         for attempt in record.attempts:
             rung, tokens = attempt.rung, attempt.tokens
             self._attempts(record.route, rung, attempt.outcome, attempt.reason).inc()
-            self._attempt_seconds(rung).observe(_clip(attempt.seconds))
+            self._attempt_seconds(rung).observe(clip(attempt.seconds))
+            if attempt.first_seconds is not None:
+                self._first_token(rung).observe(clip(attempt.first_seconds))
+                if attempt.chunks > 1:
+                    gap = (attempt.seconds - attempt.first_seconds) / (attempt.chunks - 1)
+                    self._gap(rung).observe(clip(gap))
             if attempt.probability is not None and 0 <= attempt.probability <= 1:
                 self._confidence(record.route).observe(attempt.probability)
+                if record.outcome == "accepted" and attempt.outcome == "delivered":
+                    self._expected(record.route, rung).inc(1 - attempt.probability)
+                    self._known(record.route, rung).inc()
             if tokens.input or tokens.output:
-                given, taken = _clip(tokens.input), _clip(tokens.output)
-                cached = min(_clip(tokens.cached_input), given)
+                given, taken = clip(tokens.input), clip(tokens.output)
+                cached = min(clip(tokens.cached_input), given)
                 self._tokens(rung, "input").inc(given - cached)
                 self._tokens(rung, "cached_input").inc(cached)
                 self._tokens(rung, "output").inc(taken)
                 if attempt.outcome != "delivered":
                     self._wasted(rung).inc(given + taken)
             if attempt.cost > 0:
-                self._cost(record.route, rung).inc(_clip(attempt.cost))
+                self._cost(record.route, rung).inc(clip(attempt.cost))
+                if (rung == record.top and record.outcome != "accepted") or (
+                    rung == record.top and attempt.outcome != "delivered"
+                ):
+                    self._llm_cost(record.route).inc(clip(attempt.cost))
+                if attempt.purpose == "early" and record.speculation == "wasted":
+                    self._early_cost(record.route).inc(clip(attempt.cost))
 
-    def _counter(self, name: str, meaning: str, **labels: Collection[str]) -> "_Family[Counter]":
-        return _Family(Counter(f"weir_{name}_total", meaning, list(labels), registry=self.registry), labels.values())
+    def _counter(self, name: str, meaning: str, **labels: Collection[str]) -> "Family[Counter]":
+        return Family(
+            QuickCounter(f"weir_{name}_total", meaning, list(labels), registry=self.registry), labels.values()
+        )
+
+    def _threaded(self, name: str, meaning: str) -> "Family[Counter]":
+        """A counter that other threads count too."""
+        return Family(Counter(f"weir_{name}_total", meaning, registry=self.registry), ())
 
     def _histogram(
         self, name: str, meaning: str, buckets: Sequence[float], **labels: Collection[str]
-    ) -> "_Family[Histogram]":
-        metric = Histogram(f"weir_{name}", meaning, list(labels), buckets=buckets, registry=self.registry)
-        return _Family(metric, labels.values())
+    ) -> "Family[Histogram]":
+        metric = Quick(f"weir_{name}", meaning, list(labels), buckets=buckets, registry=self.registry)
+        return Family(metric, labels.values())
 
-    def _gauge(self, name: str, meaning: str, **labels: Collection[str]) -> "_Family[Gauge]":
-        return _Family(Gauge(f"weir_{name}", meaning, list(labels), registry=self.registry), labels.values())
-
-
-class _Family(Generic[M]):
-    """A metric and its children. `allowed`: per label the values that may become series."""
-
-    def __init__(self, metric: M, allowed: Collection[Collection[str]]) -> None:
-        self._metric: M = metric
-        self._allowed = tuple(allowed)
-        self._kept: dict[tuple[str, ...], M] = {}
-
-    def __call__(self, *values: str) -> M:
-        """The child for these label values, in the order of the labels."""
-        kept = self._kept.get(values)
-        if kept is None:
-            clean = tuple(self._clean(value, ok) for value, ok in zip(values, self._allowed, strict=True))
-            kept = self._metric.labels(*clean) if clean else self._metric
-            # Only values of closed lists are remembered; remembering junk would be the leak that "other" prevents.
-            if all(old in (new, "") for old, new in zip(values, clean, strict=True)):
-                self._kept[values] = kept
-        return kept
-
-    @staticmethod
-    def _clean(value: str, allowed: Collection[str]) -> str:
-        return value if value in allowed else OTHER if value else NONE
-
-
-def escalations(record: Record) -> list[tuple[str, str, str]]:
-    """(from, to, reason) of every spill of one request: a small rung was rejected or failed, and a higher one was asked.
-
-    The higher one is the first other rung that was asked after the failure, or the top rung whenever it was asked (it may have
-    been started ahead). Tries of the same rung spill once, for the last try's reason. Second opinions are no rungs, and an early start that
-    was thrown away is no spill.
-    """
-    spills: dict[tuple[str, str], str] = {}
-    unneeded = ("agree", "sample", "early") if record.speculation == "wasted" else ("agree", "sample")
-    asked = [attempt for attempt in record.attempts if attempt.purpose not in unneeded]
-    for at, low in enumerate(asked):
-        if low.outcome not in ("rejected", "error") or low.rung == record.top:
-            continue
-        end = low.start + low.seconds - 0.001  # clocks are read one after the other
-        for high in asked[at + 1 :]:
-            if high.rung != low.rung and (high.rung == record.top or high.start >= end):
-                spills[low.rung, high.rung] = low.reason
-                break
-    return [(low_rung, high_rung, reason) for (low_rung, high_rung), reason in spills.items()]
-
-
-def _clip(number: float) -> float:
-    """Zero for what is negative, absurd or no number: one of them would spoil a sum until the restart."""
-    return number if 0 <= number < 1e15 else 0.0
-
-
-def _start(name: str, labels: dict[str, str]) -> str:
-    """A line of the page up to its number; "" for what only OpenMetrics has, and which is a third of the page."""
-    if name.endswith("_created"):
-        return ""
-    if not labels:
-        return f"{name} "
-    inside = ",".join(f'{key}="{_escape(value, quotes=True)}"' for key, value in labels.items())
-    return f"{name}{{{inside}}} "
-
-
-def _escape(text: str, *, quotes: bool = False) -> str:
-    text = text.replace("\\", "\\\\").replace("\n", "\\n")
-    return text.replace('"', '\\"') if quotes else text
-
-
-def _number(value: float) -> str:
-    if math.isfinite(value):
-        return repr(float(value))
-    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    def _gauge(self, name: str, meaning: str, **labels: Collection[str]) -> "Family[Gauge]":
+        metric = Gauge(f"weir_{name}", meaning, list(labels), registry=self.registry)
+        self._gauges.append(metric)
+        return Family(metric, labels.values())

@@ -1,0 +1,147 @@
+"""What escalation costs in time: `escalated.*`, `speculation.*`.
+
+A real gateway between two scripted models. The small one says token by token, with their log-probabilities, what the real specialist said
+to each text (kept by the part `snips`), in a share of the large one's time; the large one takes a log-normal time around 2 s, always the
+same for a text. Every text is asked of the route with speculation, of the route without, and of the large model alone, through the same
+gateway. Of the texts that escalated: p95 of the route's time over p95 of the large model's alone. Waste: large answers that were begun
+and hung up on, over all requests.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from benchmarks.quality import _house, snips
+from benchmarks.quality._bfcl_data import Spoken
+from benchmarks.quality._players import Large, Small, playing
+from benchmarks.quality.parts import Part
+from gateway.calibrate.collect import Answer
+from gateway.demo import server
+from gateway.demo.account import percentile
+from models.rebuild.snips import data
+from models.rebuild.snips.data import Utterance
+
+RATIOS = (0.1, 0.3, 0.5)
+HEADLINE = 0.3
+WASTE = 0.03
+PARALLEL = 64
+QUICK = 240
+GOALS = {"escalated.p95_ratio": "<= 1.05", "speculation.waste": "<= 0.03"}
+
+
+Said = dict[str, Answer]
+"""Text > what the specialist said to it."""
+
+
+class Run(Struct, frozen=True):
+    """One pass over all texts."""
+
+    seconds: Mapping[str, float]
+    """Text > seconds to the whole answer."""
+    escalated: frozenset[str]
+    """Texts that the large model answered."""
+    wasted: int
+    """Large answers begun and hung up on."""
+
+
+async def ask(route: str, texts: Sequence[Utterance], config: Path, large: Large, folder: Path) -> Run:
+    """Every text once. Raises RuntimeError on an answer that is no 200."""
+    seconds: dict[str, float] = {}
+    escalated: set[str] = set()
+    before = large.left
+    async with (
+        server.serving(config, folder / "gateway.log") as served,
+        httpx.AsyncClient(
+            base_url=served.url, timeout=120, trust_env=False, limits=httpx.Limits(max_connections=PARALLEL)
+        ) as client,
+    ):
+        todo = iter(texts)
+
+        async def work() -> None:
+            for utterance in todo:
+                body = {**data.request(utterance), "model": f"route/{route}"}
+                began = time.perf_counter()
+                answer = await client.post("/v1/chat/completions", json=body)
+                seconds[utterance.text] = time.perf_counter() - began
+                if answer.status_code != 200:
+                    raise RuntimeError(f"{answer.status_code}: {answer.text[:300]}")
+                if answer.headers["x-weir-rung"] == "large":
+                    escalated.add(utterance.text)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(PARALLEL):
+                group.create_task(work())
+        await asyncio.sleep(0.1)  # the last of those that were hung up on are noticed
+    return Run(seconds, frozenset(escalated), large.left - before)
+
+
+async def measure(texts: Sequence[Utterance], said: Said, ratios: Sequence[float]) -> dict[str, Any]:
+    """Figures and rows."""
+    right = {u.text: Spoken(calls=((u.intent, dict(data.arguments(u))),)) for u in texts}
+    figures: dict[str, float] = {}
+    rows: list[tuple[str, ...]] = [
+        ("small / large", "speculation", "escalated", "p95 / large alone", "p50 /", "wasted")
+    ]
+    with tempfile.TemporaryDirectory(prefix="weir-escalated-") as name:
+        folder = Path(name)
+        large = Large(right)
+        async with playing(large) as above:
+            config = _house.config(folder, snips.NOWHERE, above, tend=False)
+            await snips.scored(config, kept=True)  # writes the calibration beside the configuration
+            alone = await ask("direct", texts, config, large, folder)
+            for ratio in ratios:
+                async with playing(Small(said, ratio)) as below:
+                    for early in (True, False):
+                        more = f", speculate: {{waste: {WASTE}}}" if early else ""
+                        config = _house.config(folder, below, above, more=more, tend=False)
+                        run = await ask("snips", texts, config, large, folder)
+                        mine = [run.seconds[text] for text in run.escalated]
+                        theirs = [alone.seconds[text] for text in run.escalated]
+                        p95, p50 = (percentile(mine, q) / percentile(theirs, q) for q in (0.95, 0.5))
+                        waste = run.wasted / len(texts)
+                        label = "with" if early else "without"
+                        figures |= {
+                            f"escalated.p95_ratio_{label}_at_{ratio:g}": p95,
+                            f"escalated.p50_ratio_{label}_at_{ratio:g}": p50,
+                            f"speculation.waste_{label}_at_{ratio:g}": waste,
+                        }
+                        share = f"{len(run.escalated) / len(texts):.1%}"
+                        rows.append((f"{ratio:g}", label, share, f"{p95:.3f}", f"{p50:.3f}", f"{waste:.2%}"))
+                        figures["escalated.share"] = len(run.escalated) / len(texts)
+    return {"figures": figures, "rows": rows}
+
+
+def run(quick: bool = False) -> Part:
+    """1,750 texts that the confidence was not fitted on, at three ratios; --quick: 240 of them, at the headline ratio. Raises NotRun."""
+    mine = snips.parts()
+    texts, said = _known([*mine["certify"], *mine["test"]])
+    if quick:
+        texts = texts[:: max(1, len(texts) // QUICK)]
+    found = asyncio.run(measure(texts, said, (HEADLINE,) if quick else RATIOS))
+    figures = {
+        "escalated.p95_ratio": found["figures"][f"escalated.p95_ratio_with_at_{HEADLINE:g}"],
+        "speculation.waste": found["figures"][f"speculation.waste_with_at_{HEADLINE:g}"],
+        **found["figures"],
+    }
+    notes = {
+        "models": f"both scripted; the large one log-normal, median {_house.MEDIAN} s, sigma {_house.SIGMA}; the small one replays the "
+        "specialist's own tokens and log-probabilities",
+        "requests": len(texts),
+    }
+    return Part(figures, found["rows"], notes)
+
+
+def _known(utterances: Sequence[Utterance]) -> tuple[list[Utterance], Said]:
+    """Texts to which the specialist has said something, each text once, and what it said."""
+    answers = [msgspec.json.decode(line, type=Answer) for line in snips.kept_answers()]
+    by_key = {answer.key: answer for answer in answers if answer.drafts}
+    keys = snips.keys(utterances)
+    said = {u.text: by_key[key] for u, key in zip(utterances, keys, strict=True) if key in by_key}
+    return list({u.text: u for u in utterances if u.text in said}.values()), said

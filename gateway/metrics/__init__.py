@@ -1,0 +1,28 @@
+"""Every Prometheus series, and the one observer that folds a Record into them.
+
+Labels come from the configuration and from closed lists only: anything else becomes "other", nothing becomes "none". So the
+number of series is bounded by the configuration, whatever clients send (a requested model name as a label has filled the
+memory of other gateways). Series of routes and rungs that a reload removed stay until the restart: counters do not go back.
+
+Measured on one core: `labels()` at each call 4.3 us, kept children 1.6 us for a counter and a histogram, hence `_Family`; a Record
+with two attempts 21 us. A page of 40 routes (6,400 lines): `generate_latest` 42 ms, `render` 28 ms, as it keeps the text of each line but
+its number and leaves out `_created`. Long enough to call it from a thread (`asyncio.to_thread`); it lets go of the interpreter
+between families.
+"""
+
+from gateway.metrics.labels import ATTEMPT_OUTCOMES, ERROR_CODES, MODES, OUTCOMES, REASONS
+from gateway.metrics.series import Finding, Held, Metrics
+from gateway.metrics.spills import escalations, had_to
+
+__all__ = [
+    "ATTEMPT_OUTCOMES",
+    "ERROR_CODES",
+    "MODES",
+    "OUTCOMES",
+    "REASONS",
+    "Finding",
+    "Held",
+    "Metrics",
+    "escalations",
+    "had_to",
+]

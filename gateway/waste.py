@@ -13,8 +13,10 @@ MOST = 5.0
 """Wasted starts that a bucket holds."""
 FIRST = 1.0
 """What a new bucket holds: the first unsure answer need not wait for 33 requests."""
-LEAST = 0.1
+LEAST = 0.02
 """A start under way is charged with this at least: at most MOST / LEAST are under way at once."""
+BEFORE = 10.0, 1.0
+"""Starts and wasted ones that a new bucket is told of: the soft threshold was calibrated for few."""
 REMEMBERED = 200.0
 """Starts after which what came of the older half counts half."""
 ROUTES = 10_000
@@ -27,8 +29,7 @@ class _Bucket:
     def __init__(self) -> None:
         self.left = FIRST
         self.under_way = 0
-        self.ended = 1.0
-        self.wasted = 1.0
+        self.ended, self.wasted = BEFORE
 
     def likely(self) -> float:
         return max(LEAST, self.wasted / self.ended)

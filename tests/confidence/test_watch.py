@@ -65,8 +65,7 @@ def test_text_counts_whole_and_reasoning_not() -> None:
     assert lowest(Draft(logprobs=thought)) is None
     assert lowest(Draft(logprobs=[*thought, token("\n"), token("flight", -0.7)])) == -0.7
     assert (
-        lowest(Draft(logprobs=[token("hm", -9.0), token("</think>", -9.0), forced('{"a":'), token("1", -0.4)]))
-        == -0.4
+        lowest(Draft(logprobs=[token("hm", -9.0), token("</think>", -9.0), forced('{"a":'), token("1", -0.4)])) == -0.4
     )
 
 

@@ -101,7 +101,7 @@ def test_waste_is_bounded(tmp_path: Path) -> None:
                 outcomes.append(w.served.record(response).speculation)
                 never.set()
             assert outcomes[:6] == ["wasted", *[""] * 5]
-            assert len(w.cloud.asked) == outcomes.count("wasted") <= 2
+            assert len(w.cloud.asked) <= outcomes.count("wasted") <= 2
 
     asyncio.run(run())
 

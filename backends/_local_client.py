@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from backends import _local_worker as worker
+from embed.process import end
 from wire.errors import BackendError, Broken, ContextOverflow, Overloaded, TimedOut, Unavailable, Unsupported
 
 Event = dict[str, Any]
@@ -270,7 +271,7 @@ class LocalWorker:
         finally:
             self._ready = {}
             self._process = None
-            await _end(process)
+            await end(process, STOP_SECONDS)
 
     async def _serve(self, process: Process) -> None:
         assert process.stdin is not None
@@ -336,18 +337,3 @@ async def _read(process: Process, seconds: float) -> Event:
 
 async def _watch(process: Process) -> None:
     raise Died(f"the worker ended with status {await process.wait()}")
-
-
-async def _end(process: Process) -> None:
-    """End of input, some time to go, then the axe; afterwards no transport is left open."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    with suppress(ConnectionError):
-        await process.stdin.wait_closed()

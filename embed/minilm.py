@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from embed import worker
 from embed.errors import Busy, EmbedError, WorkerDied
+from embed.process import end
 
 Vector = npt.NDArray[np.float32]
 
@@ -169,7 +170,7 @@ class MiniLM:
         finally:
             self._up = False
             self.pid = None
-            await _end(process)
+            await end(process, 1.0)
 
     async def _hello(self, process: Process) -> None:
         kind, payload = await _answer(process, START_SECONDS)
@@ -257,18 +258,3 @@ async def _answer(process: Process, seconds: float) -> tuple[int, bytes]:
 
 async def _watch(process: Process) -> None:
     raise WorkerDied(f"the MiniLM worker ended with status {await process.wait()}")
-
-
-async def _end(process: Process) -> None:
-    """End of input, a second to go, then the axe; afterwards no transport is left open."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        async with asyncio.timeout(1.0):
-            await process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    with suppress(ConnectionError):
-        await process.stdin.wait_closed()

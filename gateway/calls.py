@@ -13,7 +13,7 @@ from gateway.decide import Route, Rung
 from gateway.growing import Growing
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
-from wire.types import Call, Chunk, Constraint
+from wire.types import Call, Chunk, Constraint, Draft
 
 FORWARDED = ("traceparent", "tracestate", "openai-beta")
 """Request headers that go on with a request that Weir changed; an unchanged request keeps all but credentials and ours."""
@@ -75,10 +75,15 @@ def learnt(story: Story, attempt: AttemptStory) -> None:
     attempt.calls = tuple(dict.fromkeys(call.name for draft in drafts for call in draft.tool_calls))
     if plan.companion is None and not plan.samples:
         return
-    wanted = constraint_for(story, attempt.rung)
+    attempt.answer = canonical_of(story, attempt.rung, drafts)
+
+
+def canonical_of(story: Story, rung: Rung, drafts: Sequence[Draft]) -> str:
+    """What `rung` said, all choices together: equal strings mean equal answers."""
+    wanted = constraint_for(story, rung)
     schema = wanted.value if wanted is not None and wanted.kind == "schema" and isinstance(wanted.value, dict) else None
     tools = {name: tool.parameters for name, tool in _tools(story.asked.body).items()}
-    attempt.answer = "\0".join(canonical(d.text, d.tool_calls, schema=schema, tools=tools) for d in drafts)
+    return "\0".join(canonical(d.text, d.tool_calls, schema=schema, tools=tools) for d in drafts)
 
 
 def growing(story: Story, attempt: AttemptStory) -> Growing | None:

@@ -27,9 +27,9 @@ class Rung(Struct, frozen=True):
     scorer: Scorer | None = None
     """Makes a probability of a language model's answer; None: the rung says one itself, or nobody knows."""
     soft: float | None = None
-    """A value token less likely than this (log-probability) while the answer still grows: the next rung may be started early."""
+    """A token of the answer less likely than this (log-probability) while the answer still grows: the next rung may be started early."""
     collapsed: float | None = None
-    """A value token less likely than this: no answer like it was ever accepted, so this one is stopped."""
+    """A token less likely than this: no answer like it was ever accepted, so this one is stopped."""
     calibrated: str = ""
     digest: str = ""
     """What identifies the model behind it."""

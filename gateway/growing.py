@@ -34,7 +34,7 @@ class Growing:
         window: int | None = None,
     ) -> None:
         self.unsure = False
-        """A value token was less likely than `soft`."""
+        """A token was less likely than `soft`."""
         self.chars = 0
         """Of text, so far."""
         self.called = False
@@ -66,7 +66,7 @@ class Growing:
         if lowest is None or failed is not None:
             return failed
         if self._collapsed is not None and lowest < self._collapsed:
-            told = f"a value token had the log-probability {lowest:.2f}, below {self._collapsed:.2f}"
+            told = f"a token had the log-probability {lowest:.2f}, below {self._collapsed:.2f}"
             return Verdict("fail", "low_confidence", COLLAPSED, told)
         self.unsure = self.unsure or (self._soft is not None and lowest < self._soft)
         return None

@@ -7,8 +7,10 @@ document, followed from the root to its properties and items: a handful for sche
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
+
+from wire.pointer import follow
 
 MOST = 1024
 """Subschemas that may apply to one place: more than the longest union that people write, less than what takes a validator a millisecond."""
@@ -117,18 +119,9 @@ def _lookup(reference: str, root: Any) -> Any:
     """What a reference within the document means: "#", a JSON pointer, or an anchor; None for any other."""
     if not reference.startswith("#"):
         return None
-    here = root
     if reference[1:2] not in ("", "/"):
         return next((s for s in _all(root) if reference[1:] in (s.get("$anchor"), s.get("$dynamicAnchor"))), None)
-    for part in reference[2:].split("/") if len(reference) > 1 else ():
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(here, Mapping) and name in here:
-            here = here[name]
-        elif isinstance(here, list) and name.isdigit() and int(name) < len(here):
-            here = here[int(name)]
-        else:
-            return None
-    return here
+    return follow(reference, root, None)
 
 
 def _all(root: Any) -> Iterator[dict[str, Any]]:

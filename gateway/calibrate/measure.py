@@ -42,7 +42,7 @@ class Sample(Struct, frozen=True):
     effect: Local = "always"
     """What the route's rules for tools say to the calls in it."""
     lowest: float | None = None
-    """Log-probability of its least likely value token."""
+    """Log-probability of its least likely token (`Watch`)."""
 
     @property
     def regret(self) -> bool:

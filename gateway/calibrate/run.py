@@ -12,8 +12,7 @@ from gateway.calibrate.collect import Answer, Away, Kept, Progress, collect, key
 from gateway.calibrate.file import COMMON, About, answers_of, data_digest, table, write
 from gateway.calibrate.labelled import Case, llm_right, right
 from gateway.calibrate.measure import Measured, Sample, feasible, measure
-from gateway.calls import ask_of, constraint_for, fitted, render
-from gateway.canonical import canonical
+from gateway.calls import ask_of, canonical_of, constraint_for, fitted, render
 from gateway.confidence import CalibrationError, Evidence
 from gateway.confidence.watch import lowest
 from gateway.decide import Route, Rung
@@ -187,14 +186,6 @@ async def sample_of(
         effect=effect(fitted(story), [call.name for draft in answer.drafts for call in draft.tool_calls]),
         lowest=lowest(first),
     )
-
-
-def canonical_of(story: Story, rung: Rung, drafts: Sequence[Draft]) -> str:
-    """As the line compares two answers."""
-    constraint = constraint_for(story, rung)
-    schema = constraint.value if constraint is not None and constraint.kind == "schema" else None
-    tools = {name: tool.parameters for name, tool in ask_of(story, rung).tools.items()}
-    return "\0".join(canonical(d.text, d.tool_calls, schema=schema, tools=tools) for d in drafts)
 
 
 def _readings(story: Story, rung: Rung, draft: Draft) -> list[Draft]:

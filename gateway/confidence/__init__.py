@@ -3,7 +3,7 @@
     Draft (tokens, log-probabilities) > Features > Scorer > probability that it is right       > threshold that keeps a promised risk
     scan.py, tokens.py: what of it is     features.py   scorer.py                                    calibration.py
     an answer                             margin.py
-    Chunk* > watch.py > the least likely value token so far: while an answer still grows
+    Chunk* > watch.py > the least likely token so far: while an answer still grows
 
 A router scores and a model guesses; what is accepted comes from a promised risk. vLLM reports log-probabilities after the grammar mask,
 where forced tokens count as certain: a naive mean is worthless, so only tokens that the model was free to choose count.

@@ -73,9 +73,9 @@ class Calibration(Struct, frozen=True):
     scorer: Scorer | None = None
     """Makes the probability that thresholds are compared with; None for a rung that says one itself."""
     soft: Mapping[str, float] = {}
-    """Wasted share of early starts > the log-probability below which a value token starts the next rung."""
+    """Wasted share of early starts > the log-probability below which a token starts the next rung."""
     collapsed: float | None = None
-    """Log-probability of a value token below which no answer was ever accepted."""
+    """Log-probability of a token below which no answer was ever accepted."""
     created: str = ""
 
     def threshold(self, risk: float) -> float | None:

@@ -1,6 +1,6 @@
 """What `Watch` said of the fitting set's answers > where the next rung starts early, and where this one is stopped. Pure.
 
-All of it is in nats of log-probability, of `Watch.lowest`; None stands for an answer without a free value token.
+All of it is in nats of log-probability, of `Watch.lowest`; None stands for an answer without a free token.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A growing answer > its least likely value token so far."""
+"""A growing answer > its least likely token so far."""
 
 from typing import Any
 

@@ -10,6 +10,8 @@ branch (`anyOf: [{$ref: ...}, {type: null}]`, as pydantic writes an optional fie
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
+from wire.pointer import follow
+
 Schema = Any
 """A JSON object, or a boolean."""
 
@@ -179,20 +181,9 @@ class Rules:
         """A JSON pointer within the document; True for every other reference."""
         if not self._may_refer or not isinstance(reference, str) or "%" in reference:
             return True
-        if reference == "#":
-            return self.root
-        if not reference.startswith("#/"):
+        if reference != "#" and not reference.startswith("#/"):
             return True
-        here = self.root
-        for part in reference[2:].split("/"):
-            name = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(here, Mapping) and name in here:
-                here = here[name]
-            elif isinstance(here, list) and name.isdigit() and int(name) < len(here):
-                here = here[int(name)]
-            else:
-                return True
-        return here
+        return follow(reference, self.root, True)
 
 
 def integral(schema: Mapping[str, Any]) -> bool:

@@ -46,7 +46,7 @@ test: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --hypothesis-profile=$(if $(filter true,$(CI)),ci,fixed)
 
 lint: $(DEV)
 	$(BIN)/ruff format .

@@ -16,6 +16,8 @@ from backends.http.control import Control
 
 MOST = 32
 """Replicas."""
+ANSWER = 1.0, 5.0
+"""Seconds that an engine may take to answer a look, at least and at most; in between, as long as lies between two looks."""
 SESSIONS = 10_000
 """Conversations whose replica is remembered; the oldest is forgotten."""
 
@@ -62,7 +64,8 @@ class Fleet:
                 return
             if self._named:
                 await self._resolve(every)
-            seconds = min(max(every, 1.0), 5.0)
+            least, most = ANSWER
+            seconds = min(max(every, least), most)
             async with asyncio.TaskGroup() as group:
                 for engine in self.engines.values():
                     group.create_task(engine.look(control, headers, seconds))

@@ -21,7 +21,7 @@ from backends.base import BackendConfig, BackendResources
 from backends.http.base import Timeouts
 from wire import failures
 from wire.errors import BackendError, TimedOut, Unavailable
-from wire.openai import Reader, response_format, says
+from wire.openai import MOST_BODY, Reader, answered, response_format, says, streams
 from wire.types import Call, Chunk
 
 _MOST_ERROR = 2**20
@@ -79,6 +79,13 @@ class OpenAI:
         self.facts: Mapping[str, Any] = {"upstream": urlsplit(config.base_url).netloc, "model": config.model or ""}
         self._http = resources.http
         self._url = f"{config.base_url}/chat/completions"
+        own = {"openai-organization": config.organization, "openai-project": config.project}
+        kept = {name: value for name, value in own.items() if value}
+        kept |= {name.lower(): value for name, value in config.headers.items()}
+        self._live = {"content-type": "application/json", "accept": "text/event-stream", **kept}
+        """The headers that are the same for every stream that is asked for ..."""
+        self._whole = {"content-type": "application/json", "accept": "application/json", **kept}
+        """... and for every whole answer."""
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
@@ -91,6 +98,10 @@ class OpenAI:
             async with self._http.post(url, body, self._headers(call), self._timeouts(call)) as answer:
                 if not 200 <= answer.status < 300:
                     raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
+                if not call.raw and not streams(answer.headers):
+                    for chunk in answered(self.name, answer.headers, await answer.read(MOST_BODY)):
+                        yield chunk
+                    return
                 reader = Reader(self.name, answer.headers, faithful=bool(call.raw))
                 heard, since = 0, now()
                 async for block in answer.blocks():
@@ -113,9 +124,16 @@ class OpenAI:
     def body(self, call: Call) -> dict[str, Any]:
         """The request as this upstream wants it. The caller's body is not changed. Raises BackendError."""
         body = {**call.body, "model": self.config.model or call.model or call.body.get("model")}
-        body = _streaming(body, call.live)
-        if call.logprobs:
-            body = _with_logprobs(body)
+        if call.live:
+            options = body.get("stream_options")
+            kept = options if isinstance(options, Mapping) else {}
+            body |= {"stream": True, "stream_options": {**kept, "include_usage": True}}
+        else:
+            body.pop("stream", None)
+            body.pop("stream_options", None)
+        if call.logprobs:  # one alternative at least: without it nobody can tell a forced token from a sure one
+            top = body.get("top_logprobs")
+            body |= {"logprobs": True, "top_logprobs": max(2, top if type(top) is int else 0)}
         body = self.spelled(call, body)
         limit = self.config.tokens_field
         other = "max_tokens" if limit == "max_completion_tokens" else "max_completion_tokens"
@@ -127,32 +145,25 @@ class OpenAI:
         return body
 
     def spelled(self, call: Call, body: dict[str, Any]) -> dict[str, Any]:
-        """`body` with the constraint in this server's words. A choice, regex or grammar has none here: the validator judges."""
-        wanted = response_format(call.constraint)
-        if call.constraint is None or wanted is None or says(body.get("response_format"), call.constraint):
+        """`body`, which may be changed, with the constraint in this server's words. A choice, regex or grammar has none here: the
+        validator judges."""
+        constraint = call.constraint
+        if constraint is None or says(body.get("response_format"), constraint):
             return body
-        return {**body, "response_format": wanted}
+        wanted = response_format(constraint)
+        return body if wanted is None else {**body, "response_format": wanted}
 
     def judge(self, call: Call, exc: BackendError) -> BackendError:
         """What a failure means for this kind of server; here: what it says."""
         return exc
 
     def _headers(self, call: Call) -> dict[str, str]:
-        config = self.config
-        headers = {
-            name: value
-            for name, value in ((name.lower(), value) for name, value in call.headers.items())
-            if name not in _NEVER_UP and not name.startswith("x-weir-")
-        }
-        headers["content-type"] = "application/json"
-        headers["accept"] = "text/event-stream" if call.live else "application/json"
-        if call.request_id:
-            headers["x-request-id"] = call.request_id
-        if config.organization:
-            headers["openai-organization"] = config.organization
-        if config.project:
-            headers["openai-project"] = config.project
-        headers.update((name.lower(), value) for name, value in config.headers.items())
+        config, own = self.config, self._live if call.live else self._whole
+        headers = {"x-request-id": call.request_id, **own} if call.request_id else {**own}
+        for given, value in call.headers.items():
+            name = given.lower()
+            if name not in headers and name not in _NEVER_UP and not name.startswith("x-weir-"):
+                headers[name] = value
         name = config.key_header.lower()
         if config.auth == "passthrough":
             key = presented(self.name, call.credential).key
@@ -174,17 +185,3 @@ class OpenAI:
 
     def _silence(self, call: Call, heard: int) -> float:
         return self.config.idle if heard else self._timeouts(call).first_byte
-
-
-def _with_logprobs(body: dict[str, Any]) -> dict[str, Any]:
-    """Ask for log-probabilities with one alternative at least: without it nobody can tell a forced token from a sure one."""
-    top = body.get("top_logprobs")
-    return {**body, "logprobs": True, "top_logprobs": max(2, top if type(top) is int else 0)}
-
-
-def _streaming(body: dict[str, Any], live: bool) -> dict[str, Any]:
-    if live:
-        options = body.get("stream_options")
-        kept = options if isinstance(options, Mapping) else {}
-        return {**body, "stream": True, "stream_options": {**kept, "include_usage": True}}
-    return {key: value for key, value in body.items() if key not in ("stream", "stream_options")}

@@ -168,8 +168,8 @@ class Vllm(OpenAI):
 
     def spelled(self, call: Call, body: dict[str, Any]) -> dict[str, Any]:
         """Raises Unsupported for what vLLM cannot do at all."""
-        model = self.config.adapter or body["model"]
-        return vllm.request({**body, "model": model}, call.constraint, strict_tools=self.config.strict_tools)
+        body["model"] = self.config.adapter or body["model"]
+        return vllm.request(body, call.constraint, strict_tools=self.config.strict_tools)
 
     def judge(self, call: Call, exc: BackendError) -> BackendError:
         """A grammar that this server cannot compile is Unsupported: another rung may be able to."""

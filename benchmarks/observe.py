@@ -83,6 +83,7 @@ def scrape_ms(scrapes: int = SCRAPES) -> float:
     for route in routes:
         for record in _mixed(route):
             metrics.observe(record)
+        metrics.wrote(route, 0.001)
     metrics.render()
     return 1000 * statistics.median(_seconds(metrics.render, time.perf_counter) for _ in range(scrapes))
 
@@ -143,7 +144,7 @@ def _mixed(route: str) -> Sequence[Record]:
     cloud = AttemptRecord(2, "cloud", "delivered", start=0.3, seconds=0.9, first_seconds=0.4, chunks=40,
                           tokens=Tokens(input=90, output=30), cost=0.01)  # fmt: skip
     rejected = AttemptRecord(1, "small", "rejected", reason="low_confidence", seconds=0.2, probability=0.5, cost=0.001)
-    took = Seconds(total=1.0, router=0.001, upstream=0.9, check=0.001, first_byte=0.5, parse=0.001)
+    took = Seconds(total=1.0, router=0.001, upstream=0.9, check=0.001, first_byte=0.5, parse=0.001, accept=0.001)
 
     def record(outcome: str, *attempts: AttemptRecord) -> Record:
         return Record(

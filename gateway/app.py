@@ -25,6 +25,7 @@ from gateway.access.limits import Limits
 from gateway.dashboard.page import Dashboard
 from gateway.decide import Route
 from gateway.dialects import chat, completions, messages
+from gateway.energy import Energy, Open, nvml
 from gateway.engines.facts import look
 from gateway.engines.plan import Plan
 from gateway.engines.plan import plan as plan_engines
@@ -112,10 +113,11 @@ class Application:
         engines: Mapping[str, str] | None = None,
         loaded: Loaded | None = None,
         siblings: Siblings | None = None,
+        gpus: Open = nvml,
     ) -> None:
         """overrides: of `server:` keys, from the command line. engines: start those of `engines:`, with this environment; None: somebody
         else does. loaded: `config` as it was just read. siblings: this process is one of several workers; it then watches no files, but
-        is told (`prepare`, `commit`). Raises ConfigError."""
+        is told (`prepare`, `commit`). gpus: who counts the energy of this machine's. Raises ConfigError."""
         self._config = config
         self._overrides = dict(overrides or {})
         self._environ = engines
@@ -147,9 +149,12 @@ class Application:
         )
         self.live.afterwards.append(Shadow(self.off_path, self._shadowed, self.metrics.shadow_dropped))
         self.live.afterwards.append(Judged(self.off_path, self._judged, self.metrics.judged_dropped))
+        self.live.wrote = self.metrics.wrote
         self.metrics.in_flight(lambda: self.live.in_flight)
         self.metrics.queue("off_path", lambda: self.off_path.waiting)
         self.metrics.findings(lambda: findings(self.live.setup))
+        # The cards are the instance's: of several workers none counts them, but their supervisor.
+        self._energy = Energy(gpus, self.metrics, self.log.event) if siblings is None else None
         self.tending = Tending(self.log)
         self.tending.use(setup.backends)
         self._limits = LimitsOf(Limits(settings.access.keys))
@@ -258,6 +263,9 @@ class Application:
         stack.push_async_callback(self.recorder.close)
         if self._store is not None:
             stack.push_async_callback(self._store.close)
+        if self._energy is not None:
+            self._energy.start()
+            stack.callback(self._energy.close)
         self._read_bypass()
 
     # -- reload ---------------------------------------------------------------------------------------------------------------------
@@ -355,6 +363,7 @@ class Application:
         self.metrics.held({name: _held(setup, route) for name, route in setup.routes.items()})
         for name, rung in setup.rungs.items():
             self.metrics.available(name, not rung.missing)
+            self.metrics.local(name, not rung.cloud)
         for name, embedder in setup.settings.embeddings.items():
             self.metrics.available(name, not embedder.missing())
 

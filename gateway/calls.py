@@ -15,9 +15,9 @@ from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
 from wire.types import Call, Chunk, Constraint, Draft
 
-FORWARDED = ("traceparent", "tracestate", "openai-beta")
+FORWARDED: tuple[str, ...] = ("traceparent", "tracestate", "openai-beta")
 """Request headers that go on with a request that Weir changed; an unchanged request keeps all but credentials and ours."""
-SPOKEN = {"messages": ("anthropic-version", "anthropic-beta")}
+SPOKEN: Mapping[str, tuple[str, ...]] = {"messages": ("anthropic-version", "anthropic-beta")}
 """And these, to a rung that speaks the caller's own API."""
 THINKING = "thinking_blocks"
 MARGIN = 1.5
@@ -92,15 +92,23 @@ def growing(story: Story, attempt: AttemptStory) -> Growing | None:
     route, rung, plan = story.route, attempt.rung, story.plan
     if route is None or story.straight or attempt.purpose in escalate.OPINIONS or not route.small(rung):
         return None
+    if rung.start is None and rung.collapsed is None and route.window is None:
+        return None
     higher = escalate.can_climb(plan, story.snapshots(), attempt.index)
-    soft = rung.soft if higher and story.asked.wants.n == 1 and route.waste is not None else None
+    starts = higher and story.asked.wants.n == 1 and route.waste is not None and rung.start is not None
     collapsed = rung.collapsed if higher and story.asked.wants.n == 1 else None
     window = route.window if _may_flow(story, attempt) else None
-    if soft is None and collapsed is None and window is None and not (higher and route.window is not None):
+    if not starts and collapsed is None and window is None and not (higher and route.window is not None):
         return None
     return Growing(
-        ask_of(story, rung), validators_for(story, rung), soft=soft, collapsed=collapsed, window=window
-    )  # fmt: skip
+        ask_of(story, rung),
+        validators_for(story, rung),
+        outlook=rung.outlook if starts else None,
+        text=story.asked.query.text,
+        start=rung.start if rung.start is not None else 1.0,
+        collapsed=collapsed,
+        window=window,
+    )
 
 
 def _may_flow(story: Story, attempt: AttemptStory) -> bool:
@@ -163,9 +171,11 @@ def call_for(
     when that is no plain one."""
     asked, query = story.asked, story.asked.query
     headers = query.headers
-    if not story.verbatim:
+    if story.verbatim:
+        headers = {name: value for name, value in headers.items() if not name.startswith("x-weir-")}
+    else:
         spoken = getattr(story.setup.backends[rung.name], "dialect", "chat")
-        kept = (*FORWARDED, *SPOKEN.get(spoken if spoken == asked.dialect else "", ()))
+        kept = FORWARDED if spoken != asked.dialect else FORWARDED + SPOKEN.get(spoken, ())
         headers = {name: headers[name] for name in kept if name in headers}
     if story.trace is not None:
         headers = story.trace.upward(headers, len(story.attempts) - 1)
@@ -184,7 +194,7 @@ def call_for(
         request_id=story.id,
         session=query.session,
         signature=query.signature,
-        headers={name: value for name, value in headers.items() if not name.startswith("x-weir-")},
+        headers=headers,
     )
 
 

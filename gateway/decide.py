@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from gateway.confidence import Scorer
+from gateway.confidence import Outlook, Scorer
 from gateway.validators.base import Validator
 from wire.types import Constraint, Scores
 
@@ -26,10 +26,12 @@ class Rung(Struct, frozen=True):
     """What the route's promised risk demands of this rung; None when nothing was calibrated."""
     scorer: Scorer | None = None
     """Makes a probability of a language model's answer; None: the rung says one itself, or nobody knows."""
-    soft: float | None = None
-    """A token of the answer less likely than this (log-probability) while the answer still grows: the next rung may be started early."""
+    outlook: Outlook | None = None
+    """Says of an answer that still grows how likely it will not be accepted; None: nobody does."""
+    start: float | None = None
+    """The doubt from which on the next rung may be started early, while much of the budget for waste is left."""
     collapsed: float | None = None
-    """A token less likely than this: no answer like it was ever accepted, so this one is stopped."""
+    """A token less likely than this (log-probability): no answer like it was ever accepted, so this one is stopped."""
     calibrated: str = ""
     digest: str = ""
     """What identifies the model behind it."""

@@ -126,7 +126,7 @@ class Attempt(Struct, frozen=True):
     probability: float | None = None
     """That the finished answer is right; None when nobody knows."""
     unsure: bool = False
-    """While it runs: a token was less likely than the rung's soft threshold."""
+    """While it runs: it is likely not to be accepted."""
     flows: bool = False
     """While it runs: free text whose window is full, and nothing has failed."""
 

@@ -5,6 +5,7 @@ Fed every chunk of one attempt, in order, and only where the plan asks for it: a
 
 from collections.abc import Mapping, Sequence
 
+from gateway.confidence.outlook import Outlook
 from gateway.confidence.watch import Watch
 from gateway.fold import CallNumbers
 from gateway.validators.base import Ask, Validator, Verdict
@@ -20,8 +21,9 @@ COLLAPSED = "collapsed"
 class Growing:
     """One attempt's answer as it comes.
 
-    validators: the route's; only what they would judge in the end is judged here. soft, collapsed: log-probabilities (nats), as in
-    `Rung`. window: characters of free text after which it may flow; None: it may not.
+    validators: the route's; only what they would judge in the end is judged here. outlook: makes `doubt`, before the first chunk by the
+    words of `text` (what the user asked last); None: nobody doubts. start: the doubt that is worth telling. collapsed: a log-probability
+    (nats), as in `Rung`. window: characters of free text after which it may flow; None: it may not.
     """
 
     def __init__(
@@ -29,19 +31,23 @@ class Growing:
         ask: Ask,
         validators: Sequence[Validator],
         *,
-        soft: float | None = None,
+        outlook: Outlook | None = None,
+        text: str = "",
+        start: float = 1.0,
         collapsed: float | None = None,
         window: int | None = None,
     ) -> None:
-        self.unsure = False
-        """A token was less likely than `soft`."""
+        self.doubt = 0.0
+        """The largest so far: probability that the answer will not be accepted. 0 without an outlook."""
         self.chars = 0
         """Of text, so far."""
         self.called = False
         """A call or a refusal has begun: what comes is no free text any more."""
         self._window = window
-        self._soft, self._collapsed = soft, collapsed
-        self._watch = Watch() if soft is not None or collapsed is not None else None
+        self._outlook, self._start, self._collapsed = outlook, start, collapsed
+        self._watch = Watch() if outlook is not None or collapsed is not None else None
+        self._before = outlook.before(text) if outlook is not None else 0.0
+        self._doubts(None)
         self._tools = ask.tools if any(isinstance(check, ToolArguments) for check in validators) else None
         self._calls: dict[int, tuple[CallNumbers, dict[int, Prefix]]] = {}
         self._texts: dict[int, Prefix] = {}
@@ -50,6 +56,11 @@ class Growing:
         fits = not may_call and any(isinstance(check, FitsSchema) for check in validators)
         self._schema: Json | None = wanted.value if wanted is not None and wanted.kind == "schema" else None
         self._json = fits and wanted is not None and wanted.kind in ("schema", "json")
+
+    @property
+    def unsure(self) -> bool:
+        """So doubtful that the next rung may be started."""
+        return self._outlook is not None and self.doubt >= self._start
 
     @property
     def full(self) -> bool:
@@ -68,8 +79,12 @@ class Growing:
         if self._collapsed is not None and lowest < self._collapsed:
             told = f"a token had the log-probability {lowest:.2f}, below {self._collapsed:.2f}"
             return Verdict("fail", "low_confidence", COLLAPSED, told)
-        self.unsure = self.unsure or (self._soft is not None and lowest < self._soft)
+        self._doubts(lowest)
         return None
+
+    def _doubts(self, lowest: float | None) -> None:
+        if self._outlook is not None:
+            self.doubt = max(self.doubt, self._outlook.doubt(self._before, lowest))
 
     def _text(self, chunk: Chunk) -> Verdict | None:
         text = chunk.delta.get("content")

@@ -18,9 +18,11 @@ _UNKNOWN = Tokens()
 
 def cost(tokens: Tokens, price: Price) -> float:
     """USD for `tokens` at `price`. Counts that make no sense (negative, more cached than there is input) are clipped."""
-    whole = max(0, tokens.input)
-    cached = min(max(0, tokens.cached_input), whole)
-    usd = (whole - cached) * price.input + cached * price.cached_input + max(0, tokens.output) * price.output
+    whole, cached, output = tokens.input, tokens.cached_input, tokens.output
+    if not (0 <= cached <= whole and output >= 0):
+        whole, output = max(0, whole), max(0, output)
+        cached = min(max(0, cached), whole)
+    usd = (whole - cached) * price.input + cached * price.cached_input + output * price.output
     return usd / PER
 
 

@@ -78,7 +78,7 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
         raise story.failure from error
     finally:
         if story.granted:
-            live.waste.settle(story.decision.route, wasted=story.speculation() == "wasted")
+            live.waste.settle(story.decision.route, story.vain, wasted=story.speculation() == "wasted")
         live.tell(story.record)
         live.after(story)
 
@@ -88,7 +88,7 @@ async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
     while True:
         step = next_step(story.plan, story.snapshots(), Budget(story.left()))
         if isinstance(step, Start):
-            _start(story, race, step)
+            _start(live, story, race, step)
         elif isinstance(step, Stop):
             race.stop(step.number)
             story.attempts[step.number].stop(story.setup.clock())
@@ -105,7 +105,7 @@ async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
             await _event(live, story, race)
 
 
-def _start(story: Story, race: Race, step: Start) -> None:
+def _start(live: Live, story: Story, race: Race, step: Start) -> None:
     rung = story.plan.rung(step.rung)
     now, price = story.setup.clock(), story.setup.prices[rung.name]
     attempt = AttemptStory(len(story.attempts), step.rung, rung, price, now, now + step.seconds, step.purpose)
@@ -122,38 +122,48 @@ def _start(story: Story, race: Race, step: Start) -> None:
     alone = not any(other.running for other in story.attempts[:-1])
     attempt.live = call.live
     race.start(attempt.number, story.setup.backends[rung.name].stream(call), alone=alone)
+    _ahead(live, story, attempt)
 
 
 async def _event(live: Live, story: Story, race: Race) -> None:
     """Wait for what happens next to any attempt, and take it in."""
     clock = story.setup.clock
-    deadline = min((a.deadline for a in story.attempts if a.running), default=clock())
-    event = await race.event(min(deadline - clock(), story.left()))
+    seconds, now = story.left(), clock()
+    for running in story.attempts:
+        if running.running and running.deadline - now < seconds:
+            seconds = running.deadline - now
+    chunks: list[Chunk] = []
+    if race.alone and not story.attempts[-1].live:  # its answer comes whole: nothing is to be decided before its end
+        event: Came | Ended | None = await race.rest(seconds, chunks)
+    else:
+        event = await race.event(seconds)
     now = clock()
+    for chunk in chunks:
+        _take(live, story, story.attempts[-1], chunk, now)
     if event is None:
-        running = [a for a in story.attempts if a.running]
-        late = [a for a in running if now >= a.deadline or story.left() <= 0]
+        under_way = [a for a in story.attempts if a.running]
+        late = [a for a in under_way if now >= a.deadline or story.left() <= 0]
         # The loop's clock counts milliseconds: the time of the first to end has come, whatever ours says.
-        for attempt in late or sorted(running, key=lambda a: a.deadline)[:1]:
+        for attempt in late or sorted(under_way, key=lambda a: a.deadline)[:1]:
             race.stop(attempt.number)
             attempt.end(now, TimedOut(f"'{attempt.rung.name}' took longer than {now - attempt.started:.1f} s"))
         return
     attempt = story.attempts[event.number]
     if isinstance(event, Came):
-        attempt.came = True
-        attempt.chunks += 1
-        attempt.first = attempt.first if attempt.first is not None else now
-        attempt.gate.feed(event.chunk)
-        if attempt.growing is not None and attempt.verdict is None:
-            _look(live, story, attempt, event.chunk)
-        if (
-            not attempt.live and race.alone
-        ):  # it came whole: nothing is to be decided before its end (`next_step`: 1 us)
-            await _event(live, story, race)
+        _take(live, story, attempt, event.chunk, now)
         return
     attempt.end(now, event.error)
     if event.error is None and not story.straight:
         await _judge(story, attempt)
+
+
+def _take(live: Live, story: Story, attempt: AttemptStory, chunk: Chunk, now: float) -> None:
+    attempt.came = True
+    attempt.chunks += 1
+    attempt.first = attempt.first if attempt.first is not None else now
+    attempt.gate.feed(chunk)
+    if attempt.growing is not None and attempt.verdict is None:
+        _look(live, story, attempt, chunk)
 
 
 async def _judge(story: Story, attempt: AttemptStory) -> None:
@@ -176,8 +186,18 @@ def _look(live: Live, story: Story, attempt: AttemptStory, chunk: Chunk) -> None
         attempt.flows = failed is None
     if failed is not None:
         attempt.verdict, attempt.verdicts = failed, [failed]
-    elif look.unsure and not story.granted and can_climb(story.plan, story.snapshots(), attempt.index):
-        story.granted = live.waste.reserve(story.decision.route)
+    else:
+        _ahead(live, story, attempt)
+
+
+def _ahead(live: Live, story: Story, attempt: AttemptStory) -> None:
+    """May the next rung be asked ahead of its turn? Before the answer has begun this hangs on the request's words alone."""
+    look = attempt.growing
+    if look is None or not look.unsure or story.granted:
+        return
+    if can_climb(story.plan, story.snapshots(), attempt.index):
+        story.vain = 1 - look.doubt
+        story.granted = live.waste.reserve(story.decision.route, story.vain, 1 - (attempt.rung.start or 0.0))
         story.plan = replace(story.plan, early=story.granted)
 
 

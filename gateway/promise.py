@@ -136,11 +136,25 @@ def promise(
         rung,
         threshold=threshold,
         scorer=found.scorer,
-        soft=found.soft_at(route.speculate.waste if route.speculate else None),
+        outlook=found.outlook,
+        start=_start(say, (*where, "speculate"), name, route, rung, found),
         collapsed=found.collapsed,
         calibrated=found.digest,
     )
     return Promise(sure, True, found)
+
+
+def _start(say: Say, where: Where, name: str, route: RouteSettings, rung: Rung, found: Calibration) -> float | None:
+    """The doubt that a start may begin with while the budget is full: of twice the waste, as the budget itself keeps the route to once."""
+    if route.speculate is None:
+        return None
+    start = found.outlook.start_at(2 * route.speculate.waste) if found.outlook is not None else None
+    if start is None and found.scorer is not None:  # an encoder's answer comes whole: nothing is lost
+        told = (
+            f"the calibration of '{rung.name}' does not say when: nothing starts early. Run `weir recalibrate {name}`"
+        )
+        say(where, told, "warning")
+    return start
 
 
 def _unmeasured(say: Say, where: Where, route: RouteSettings, rung: Rung) -> None:

@@ -95,6 +95,11 @@ class Seconds(Struct, frozen=True, omit_defaults=True):
     first_byte: float | None = None
     parse: float = 0.0
     """Before `total` begins: from the handler's start until the request was read, admitted and understood."""
+    accept: float | None = None
+    """Before `parse` begins: from the moment the server was handed the last bytes of the request's head until the handler's start: the
+    head's parsing and the wait for a turn of the loop, the time before a pipelined request's turn too. What passed before these bytes
+    were read (in the backlog of the socket, in the kernel's buffer while the loop was busy) cannot be seen from here. None: the server
+    does not say (`gateway.surface.connection` does)."""
 
 
 class Record(Struct, frozen=True, omit_defaults=True):

@@ -108,6 +108,8 @@ class Live:
         self.waste = Waste()
         self.in_flight = 0
         self.observer_errors = 0
+        self.wrote: Callable[[str, float], None] = lambda route, seconds: None
+        """Told after an answer's last byte: its route, and the seconds spent in sending. Raises nothing."""
         self.afterwards: list[Afterwards] = []
         self.sample: float | None = None
         """Share of the traces beginning here that are exported; None when tracing is off (`gateway.tracing`)."""

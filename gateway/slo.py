@@ -112,7 +112,21 @@ def recording() -> list[dict[str, Any]]:
         found.append(
             _record(f"route:weir_saved_usd:increase_{window}", f"sum by (route) {saved} - sum by (route) {spent}")
         )
-    return [*found, *_wrong()]
+    return [*found, *_wrong(), *_energy()]
+
+
+def _energy() -> list[dict[str, Any]]:
+    """What the cards of the gateways' machines took, idle or not, for each answer of a rung in the house. Nothing where no card counts. Two
+    gateways on one machine tell of the same cards."""
+    local = "max by (rung) (weir_backend_local)"
+    return [
+        _record(
+            f"weir:joules_per_local_answer:ratio_{window}",
+            f"sum(max by (uuid) (increase(weir_gpu_energy_joules_total[{window}]))) "
+            f"/ (sum(sum by (rung) (increase(weir_served_total[{window}])) * on (rung) {local}) > 0)",
+        )
+        for window in ("1h", "1d")
+    ]
 
 
 def _wrong() -> list[dict[str, Any]]:

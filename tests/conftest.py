@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, Phase, settings
 from tests import setup
 
 # No deadline and no "too slow": tests never assert speed, and machines are shared. No `explain` phase: it traces every line
-# of a failing test and can take longer than the test's own limit. In CI the same examples every time.
+# of a failing test and can take longer than the test's own limit. In CI and in `make test` (fixed) the same examples every time;
+# other ones are tried at the desk.
 _COMMON = settings(
     max_examples=50,
     deadline=None,
@@ -16,6 +17,7 @@ _COMMON = settings(
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink),
 )
 settings.register_profile("desk", _COMMON)
+settings.register_profile("fixed", settings(_COMMON, derandomize=True, database=None))
 settings.register_profile("ci", settings(_COMMON, max_examples=100, derandomize=True, database=None))
 settings.load_profile("ci" if setup.in_ci() else "desk")
 

@@ -10,10 +10,12 @@ import httpx
 import uvicorn
 
 from gateway.app import Application
+from gateway.energy import Open
 from gateway.log import Log
 from gateway.record import Record
 from gateway.serving import bind
-from tests.waiting import until
+from gateway.surface.connection import Connection
+from tests.waiting import PATIENCE, until
 
 
 class Served:
@@ -24,6 +26,12 @@ class Served:
         self.client = client
         self.port = port
         self.config = config
+
+    def rewrite(self, text: str) -> None:
+        """Put `text` in the configuration's place, at once: whoever looks at it meanwhile sees the old one or the new one."""
+        part = self.config.with_suffix(".part")
+        part.write_text(text)
+        part.replace(self.config)
 
     @property
     def url(self) -> str:
@@ -62,20 +70,21 @@ async def serving(
     engines: Mapping[str, str] | None = None,
     port: int = 0,
     log: Log | None = None,
+    gpus: Open = lambda: None,
     **client: Any,
 ) -> AsyncIterator[Served]:
     """`config`: YAML. The state directory is `folder`/var. tend: look after the engines in the background, which
     upstreams that a test has scripted know nothing of. engines: start those of `engines:`, with this environment. port: 0: any. log:
-    default, one that writes nowhere."""
+    default, one that writes nowhere. gpus: who counts their energy; default, nobody."""
     path = folder / "weir.yaml"
     path.write_text(config)
     overrides = {"state_dir": folder / "var", "port": 0, "watch": 0.02, "tend": tend}
-    app = Application(path, overrides=overrides, log=log or Log(off=True), engines=engines)
+    app = Application(path, overrides=overrides, log=log or Log(off=True), engines=engines, gpus=gpus)
     listening = bind("127.0.0.1", port)
     port = listening.getsockname()[1]
     server = uvicorn.Server(
         uvicorn.Config(
-            app, lifespan="on", log_config=None, access_log=False, http="httptools", timeout_graceful_shutdown=2
+            app, lifespan="on", log_config=None, access_log=False, http=Connection, timeout_graceful_shutdown=2
         )
     )
     app.dashboard.stopping = lambda: server.should_exit
@@ -84,7 +93,7 @@ async def serving(
         running = group.create_task(_run(server, listening))
         try:
             await until(lambda: server.started or running.done())
-            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, **client) as http:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, **client) as http:
                 yield Served(app, http, port, path)
         finally:
             server.should_exit = True

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from gateway.backlog import BATCH, Backlog
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 def test_nothing_is_lost_under_a_busy_producer() -> None:
@@ -22,7 +22,7 @@ def test_nothing_is_lost_under_a_busy_producer() -> None:
                 taken.append(n)
             if n % 100 == 0:
                 await asyncio.sleep(0)
-        assert await backlog.close(10) == 0
+        assert await backlog.close(PATIENCE) == 0
 
     asyncio.run(whole())
     assert got == taken
@@ -38,7 +38,7 @@ def test_batches_are_bounded() -> None:
         for n in range(2 * BATCH + 1):
             assert backlog.put(n)
         backlog.start()
-        await backlog.close(5)
+        await backlog.close(PATIENCE)
 
     asyncio.run(whole())
     assert sizes == [BATCH, BATCH, 1]
@@ -59,9 +59,9 @@ def test_a_write_that_raises_does_not_end_the_thread() -> None:
         backlog.put(0)
         await until(lambda: backlog.lost > 0)
         backlog.put(1)
-        await backlog.close(5)
+        await backlog.close(PATIENCE)
 
-    asyncio.run(asyncio.wait_for(whole(), 10))
+    asyncio.run(asyncio.wait_for(whole(), 2 * PATIENCE))
     assert got == [1]
 
 
@@ -69,17 +69,16 @@ def test_who_starts_it_stops_it() -> None:
     """After close no thread is left and nothing more is taken; a second start is refused."""
 
     async def whole() -> None:
-        before = threading.active_count()
-        backlog: Backlog[int] = Backlog(lambda _batch: None, limit=10, name="t")
+        backlog: Backlog[int] = Backlog(lambda _batch: None, limit=10, name="ends")
         backlog.start()
         assert backlog.running
-        await backlog.close(5)
+        await backlog.close(PATIENCE)
         assert not backlog.running
         assert not backlog.put(1)
         for thread in threading.enumerate():
-            if thread.name == "t":
-                thread.join(5)
-        assert threading.active_count() == before
+            if thread.name == "ends":
+                thread.join(PATIENCE)
+        assert "ends" not in [thread.name for thread in threading.enumerate()]
         with pytest.raises(RuntimeError):
             backlog.start()
 
@@ -92,6 +91,6 @@ def test_closing_what_never_started_waits_for_nothing() -> None:
     async def whole() -> None:
         backlog: Backlog[int] = Backlog(lambda _batch: None, limit=10, name="t")
         backlog.put(1)
-        assert await asyncio.wait_for(backlog.close(60), 5) == 1
+        assert await asyncio.wait_for(backlog.close(3600), PATIENCE) == 1
 
     asyncio.run(whole())

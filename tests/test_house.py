@@ -63,6 +63,7 @@ def import_all(forbidden: tuple[str, ...], modules: list[str]) -> subprocess.Com
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.timeout(240)
 def test_importing_is_free() -> None:
     """No module imports a model library or starts a thread just by being imported; the HTTP client stays in its place."""
     modules = [name for name in map(module_name, sources(*PACKAGES)) if not name.endswith("__main__")]

@@ -3,8 +3,10 @@
 import asyncio
 import io
 import logging
+import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from backends._secret import Secret
 from gateway.log import JsonHandler, Log, access_line, capture_logging, where
 from gateway.record import AttemptRecord, Facts, Record, Seconds
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from wire.types import Tokens
 
 
@@ -106,6 +108,9 @@ def test_a_request_is_one_line_without_text() -> None:
     }  # fmt: skip
     assert line.endswith(b"\n")
     assert b"secret" not in line
+    assert (
+        "\\ud800" in orjson.loads(access_line(record(route="\ud800")))["route"]
+    )  # what JSON cannot say is a line all the same
     assert orjson.loads(access_line(record(status=503, error="escalation_unavailable", tenant="ops"))).items() >= {
         "level": "error", "error": "escalation_unavailable", "tenant": "ops",
     }.items()  # fmt: skip
@@ -120,7 +125,7 @@ class Stuck(io.BytesIO):
 
     def write(self, data: Any, /) -> int:
         self.entered.set()
-        self.let_go.wait(10)
+        self.let_go.wait(PATIENCE)
         return super().write(data)
 
 
@@ -137,10 +142,10 @@ def test_a_stuck_stderr_blocks_nobody() -> None:
             log.event("more")
         assert log.dropped == 3
         stream.let_go.set()
-        await log.close(5)
+        await log.close(PATIENCE)
         return log
 
-    log = asyncio.run(asyncio.wait_for(whole(), 10))
+    log = asyncio.run(asyncio.wait_for(whole(), 2 * PATIENCE))
     events = [line["event"] for line in lines(stream)]
     assert events == ["first", "more", "more", "log_lines_dropped"]
     assert lines(stream)[-1]["count"] == 3
@@ -226,3 +231,35 @@ def test_where_names_the_innermost_frame_last() -> None:
         inner()
     assert where(caught.value)[-1].endswith(" inner")
     assert "hush" not in "".join(where(caught.value))
+
+
+@pytest.mark.parametrize("pipe", [True, False])
+def test_a_pipe_gets_no_more_than_it_takes_whole(tmp_path: Path, pipe: bool) -> None:
+    """Two processes that log into one pipe do not cut each other's lines; a file gets what waits at once."""
+    sizes: list[int] = []
+
+    class Counting(io.BytesIO):
+        def fileno(self) -> int:
+            return ends[1]
+
+        def write(self, data: Any, /) -> int:
+            sizes.append(len(data))
+            return super().write(data)
+
+    ends = os.pipe() if pipe else (os.open(tmp_path / "log", os.O_CREAT | os.O_RDWR),) * 2
+    stream = Counting()
+
+    async def whole() -> None:
+        log = Log(stream)
+        log.start()
+        for _ in range(100):
+            log.line(b"x" * 99 + b"\n")
+        await log.close(PATIENCE)
+
+    try:
+        asyncio.run(whole())
+    finally:
+        for end in set(ends):
+            os.close(end)
+    assert stream.getvalue() == (b"x" * 99 + b"\n") * 100
+    assert sizes == ([4000, 4000, 2000] if pipe else [10_000])

@@ -28,6 +28,7 @@ from gateway.tracing import LIMIT, Tracing, _Spans
 from tests.backends.upstream import Asked, Upstream, upstream
 from tests.line.world import BAD, CONFIG, GOOD, Handler, asks, fails, hello, says
 from tests.serving import Served, serving
+from tests.waiting import PATIENCE
 from wire.traceparent import Trace, begin
 from wire.types import Tokens
 
@@ -51,7 +52,7 @@ async def scene(
     """A gateway that exports to `otlp` ("" for off). Leaving it waits for what is still to be exported."""
     async with upstream(small) as lower, upstream(cloud) as upper:
         text = CONFIG.format(
-            small=lower.url, cloud=upper.url, routes="", server="", deadline="8", backends="",
+            small=lower.url, cloud=upper.url, routes="", server="", deadline="45", backends="",
             more=f"embeddings: {{emb: {{kind: openai, base_url: '{upper.url}/v1'}}}}\n"
             + (f"telemetry: {{otlp: {{endpoint: {otlp}}}}}" if otlp else ""),
         )  # fmt: skip
@@ -345,7 +346,7 @@ def test_a_collector_that_is_away_costs_spans_and_nothing_else(tmp_path: Path) -
         tracing = ear.tracing(otlp("http://127.0.0.1:9"), timeout=0.2)
         tracing.start()
         tracing.observe(traced())
-        await tracing.close(10)
+        await tracing.close(PATIENCE)
 
     asyncio.run(main())
     assert (ear.dropped, ear.events) == (1, ["traces_not_exported"])
@@ -374,7 +375,7 @@ def test_a_collector_that_comes_back_gets_the_next_ones() -> None:
             for number in (1, 2, 3):
                 tracing.observe(traced())
                 await collector.wait_asked(number)
-            await tracing.close(5)
+            await tracing.close(PATIENCE)
             assert {asked.headers["x-tenant"] for asked in collector.asked} == {"t1"}
             sent = ExportTraceServiceRequest.FromString(collector.asked[2].body)
             attributes: Mapping[str, Any] = {e.key: plain(e.value) for e in sent.resource_spans[0].resource.attributes}
@@ -417,7 +418,7 @@ def test_another_collector_needs_a_restart(tmp_path: Path) -> None:
     async def main() -> None:
         async with upstream(takes) as collector:
             async with scene(tmp_path, says(GOOD), says(GOOD), collector.url, Log(lines)) as world:
-                world.served.config.write_text(world.served.config.read_text().replace(collector.url, "http://x:1"))
+                world.served.rewrite(world.served.config.read_text().replace(collector.url, "http://x:1"))
                 assert await world.served.app.reload()
                 await world.served.chat(asks())
             assert len(exported(collector)) == 2

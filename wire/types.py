@@ -90,7 +90,9 @@ class Constraint(Struct, frozen=True):
     strict: bool = False
     name: str = "answer"
     digest: str = ""
-    """Hash of `value`, the key of compile caches."""
+    """Hash of `value`."""
+    written: bytes = b""
+    """`value` as canonical JSON (`wire.hashing`), the key of compile caches; b"": nobody wrote it yet."""
 
 
 class Asked(Struct, frozen=True):

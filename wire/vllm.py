@@ -13,7 +13,10 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from wire.errors import BackendError, Refused, Unsupported
 from wire.openai import response_format, says
@@ -29,6 +32,9 @@ _GUIDED = {
     "guided_json": "json", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar",
 }  # fmt: skip
 _DEAD = {*_GUIDED, "guided_json_object", "guided_decoding_backend", "guided_whitespace_pattern"}
+_LEFT_OUT = _UNKNOWN | _DEAD
+_KEPT = 2**13
+"""Bytes of a tool's parameters that are remembered with whether a grammar can be made of them."""
 _GREEDY = 1e-5
 """`top_p: 0` means "the likeliest token"; vLLM takes no zero, and this is one."""
 
@@ -45,7 +51,7 @@ def request(body: Json, constraint: Constraint | None, *, strict_tools: bool = F
     strict_tools: the arguments of every tool whose schema xgrammar can do are put under a grammar.
     """
     _refuse(body)
-    told = {key: value for key, value in body.items() if value is not None and key not in _UNKNOWN and key not in _DEAD}
+    told = {key: value for key, value in body.items() if value is not None and key not in _LEFT_OUT}
     if "messages" in told:
         told["messages"] = messages(told["messages"])
     if told.get("top_p") == 0:
@@ -83,10 +89,24 @@ def strictly(tool: Any) -> Any:
     if not isinstance(function, Mapping):
         return tool
     parameters = function.get("parameters")
-    if isinstance(parameters, Mapping) and not unsupported(parameters):
+    if isinstance(parameters, Mapping) and _enforceable(parameters):
         return tool if function.get("strict") is True else {**tool, "function": {**function, "strict": True}}
     kept = {key: value for key, value in function.items() if key != "strict"}
     return {**tool, "function": kept} if "strict" in function else tool
+
+
+def _enforceable(parameters: Json) -> bool:
+    """Can xgrammar do all of this schema? An agent sends the same tools with each request (2 us a tool instead of 29)."""
+    try:
+        written = orjson.dumps(parameters)
+    except TypeError:  # nested too deeply to be written
+        return not unsupported(parameters)
+    return _known(written) if len(written) <= _KEPT else not unsupported(parameters)
+
+
+@lru_cache(maxsize=1024)
+def _known(written: bytes) -> bool:
+    return not unsupported(orjson.loads(written))
 
 
 def judge(exc: BackendError, constrained: bool) -> BackendError:

@@ -44,7 +44,7 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """State, for the one who has it on loan (nobody writes it but this class):
 
-    status: of the final answer; 0 before its head is complete. fields: its header lines.
+    status: of the final answer; 0 before its head is complete. fields: its header lines. filled: bytes of its body that wait to be taken.
     whole: nothing is under way: the answer is complete, or none was asked for. used: an earlier answer was.
     heard: a byte came since the request went out. ended: the connection is gone, or going.
     error: what went wrong, in words without addresses, bodies and headers; "" for nothing.
@@ -52,8 +52,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffered", "_interim", "_keep", "_loop", "_max_head", "_owner", "_parser", "_parts", "_paused", "_quiet", "_stalled",
-        "_timer", "_timer_at", "_transport", "_unsent", "_until", "_waiter", "ended", "error", "expired", "fields", "heard", "idle",
+        "_interim", "_keep", "_loop", "_max_head", "_owner", "_parser", "_parts", "_paused", "_quiet", "_stalled", "_timer",
+        "_timer_at", "_transport", "_unsent", "_until", "_waiter", "ended", "error", "expired", "fields", "filled", "heard", "idle",
         "status", "used", "whole",
     )  # fmt: skip
 
@@ -69,10 +69,10 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._unsent: memoryview | None = None
         self._parts: list[bytes] = []
-        self._buffered = self._quiet = 0
+        self._quiet = 0
         self._interim = self._keep = self._paused = self._stalled = False
         self.fields: Fields = []
-        self.status = 0
+        self.status = self.filled = 0
         self.error = ""
         self.whole = True
         self.used = self.heard = self.expired = self.ended = self.idle = False
@@ -86,7 +86,8 @@ class Connection(asyncio.Protocol):
 
     def ask(self, head: bytes, body: bytes) -> None:
         """Send a request. The connection is fresh or `reusable`."""
-        self.take()
+        if self._parts:
+            self.take()
         self.idle = self.whole = self.heard = self.expired = self._keep = self._interim = False
         self.status = self._quiet = 0
         self.error = ""
@@ -107,11 +108,6 @@ class Connection(asyncio.Protocol):
         self._watch(until)
         return waiter
 
-    @property
-    def filled(self) -> bool:
-        """There is something to take."""
-        return self._buffered > 0
-
     def take(self) -> bytes:
         """What came of the body and was not taken yet, as one block; b"" when there is nothing."""
         parts = self._parts
@@ -119,7 +115,7 @@ class Connection(asyncio.Protocol):
             return b""
         block = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
-        self._buffered = 0
+        self.filled = 0
         if self._paused:
             self._paused = False
             transport = self._transport
@@ -175,7 +171,7 @@ class Connection(asyncio.Protocol):
             self.fail("the answer's head is too large")
             return
         transport = self._transport
-        if self._buffered > HIGH and not self._paused and transport is not None and not transport.is_closing():
+        if self.filled > HIGH and not self._paused and transport is not None and not transport.is_closing():
             self._paused = True
             transport.pause_reading()
         if self.status:
@@ -225,7 +221,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, block: bytes) -> None:
         self._quiet = 0
         self._parts.append(block)
-        self._buffered += len(block)
+        self.filled += len(block)
 
     def on_message_complete(self) -> None:
         if self._interim:

@@ -202,8 +202,13 @@ class _Exchange:
         whole = False
         while not whole:
             # Most answers are whole before anybody reads them: one block, and no question whether there is another.
-            block = await (self._block() if self._inflate is None else self._decoded())
-            whole = not block or (self._ended and self._inflate is None)
+            if self._inflate is None:
+                conn = self._conn
+                block = self._taken(conn) if conn is not None and conn.whole else await self._block()
+                whole = self._ended
+            else:
+                block = await self._decoded()
+                whole = not block
             blocks.append(block)
             length += len(block)
             if length > limit:
@@ -235,6 +240,10 @@ class _Exchange:
                     conn.abort()
                     raise too_late(self._origin, phase, seconds)
                 await conn.wait(until)
+        return self._taken(conn)
+
+    def _taken(self, conn: Connection) -> bytes:
+        """What has come. Raises BackendError where nothing has, or too late."""
         block = conn.take()
         if conn.whole:  # what follows the last block is known with it: the connection is free before that block is read
             self._ended = True

@@ -21,9 +21,10 @@ Handler = Callable[[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter],
 _USAGE = {"prompt_tokens": 40, "completion_tokens": 30, "total_tokens": 70}
 _HEAD = {"id": "chatcmpl-1", "created": 1_700_000_000, "model": "scripted"}
 FIRST = 0.2
-"""Share of the small model's time until its first token."""
+"""Share of the small model's time until its first token. Seen of the SNIPS specialist behind vLLM on two busy cores: mean 0.19 one at a
+time, 0.21 four at a time, 0.32 to 0.34 sixteen and more at a time (it waits for its turn); the median is 0.14, 0.15 and 0.3."""
 SPREAD = 0.2
-"""Sigma of the small model's log-normal time."""
+"""Sigma of the small model's log-normal time. Its other tokens come evenly, as they were seen to."""
 
 
 @asynccontextmanager

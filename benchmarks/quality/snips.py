@@ -4,7 +4,8 @@ Fitted on a quarter of the 1,400 withheld training utterances and the 350 of the
 validate; applied once to the other half of validate, which is used for nothing else. Exact match is over all 700 of validate, and per
 slot in the notes. The LLM counts as right.
 
-AUROC and ECE are over all 700 too: nothing of validate fitted the probability.
+AUROC and ECE are over all 700 too: nothing of validate fitted the probability. `snips.ece_noise` is the ECE that so many answers show
+on average when their probabilities are exactly right: 15 bins of 47 are noise to that height.
 
     full run    asks vLLM for all of them with log-probabilities and keeps what it said in results/snips.answers.jsonl.gz, with the model's
                 digest; then lets the whole gateway answer 10,000 requests, streamed and not, and reads every answer as JSON
@@ -239,6 +240,7 @@ def part(found: Scored, wrong: int, *, quick: bool) -> Part:
         "snips.ece_test": made.figures["snips.ece"],
         "snips.auroc": auroc(probability, right),
         "snips.ece": ece(probability, right),
+        "snips.ece_noise": _noise(probability),
         "snips.slot_f1": per_slot["all"].f1,
         "snips.crc_share": _crc_share(found),
     }
@@ -249,6 +251,12 @@ def part(found: Scored, wrong: int, *, quick: bool) -> Part:
         **made.notes,
     }
     return replace(made, figures=figures, notes=notes)
+
+
+def _noise(probability: Sequence[float], draws: int = 2_000) -> float:
+    """Mean ECE of `draws` seeded sets of answers that are right exactly as often as `probability` says."""
+    chance, p = np.random.default_rng(1), np.array(probability)
+    return float(np.mean([ece(p, chance.random(len(p)) < p) for _ in range(draws)]))
 
 
 def _scored(found: Scored, samples: Sequence[Sample]) -> promise.Scored:

@@ -57,6 +57,22 @@ def rate(series: str, by: str, matchers: str = "") -> dict[str, str]:
     return {f"sum by ({by}) (rate({series}{{{matchers}}}{RATE}))": legend}
 
 
+def split(matchers: str = "") -> Panel:
+    """The way of a request through the gateway, stage after stage."""
+    stages = f'{{stage=~"accept|parse|router|upstream|check|write"{matchers and f",{matchers}"}}}{RATE}'
+    took, count = (f"sum by (stage) (rate(weir_request_seconds_{part}{stages}))" for part in ("sum", "count"))
+    return Panel(
+        "Mean request, by stage",
+        {f"{took} / {count}": "{{stage}}"},
+        "s",
+        width=12,
+        about="accept: from the request's head to its handler. parse: until it was read, admitted and understood. router, upstream "
+        "(waiting for models), check. write: handing the answer to the server, which waits for a caller who reads slowly, while "
+        "the upstream may go on: in a stream these two overlap.",
+        stacked=True,
+    )
+
+
 def target(slo: str) -> str:
     return f'max by (route) (weir_slo_target{{slo="{slo}"}})'
 
@@ -140,7 +156,8 @@ OVERVIEW = Board(
             ),
         ],
         "Weir itself": [
-            Panel("First byte by rung", quantiles("weir_first_byte_seconds", "rung"), "s"),
+            split(),
+            Panel("First byte by rung", quantiles("weir_first_byte_seconds", "rung"), "s", width=12),
             Panel("Overhead", quantiles("weir_request_seconds", "", 'stage="overhead"', (0.5, 0.95, 0.99)), "s"),
             Panel("Routing by tier", quantiles("weir_router_seconds", "tier"), "s"),
             Panel(
@@ -154,8 +171,6 @@ OVERVIEW = Board(
             ),
             Panel("CPU", {f'sum by (instance) (rate(process_cpu_seconds_total{{job="weir"}}{RATE}))': "{{instance}}"}),
             Panel("Memory", {'sum by (instance) (process_resident_memory_bytes{job="weir"})': "{{instance}}"}, "bytes"),
-            Panel("Configuration in force", {"max by (hash) (weir_config_info)": "{{hash}}"}, kind="table"),
-            Panel("Version", {"max by (version) (weir_build_info)": "{{version}}"}, kind="table"),
             Panel(
                 "Reloads and bypasses",
                 {
@@ -163,6 +178,8 @@ OVERVIEW = Board(
                     "max by (route) (weir_bypass)": "bypass {{route}}",
                 },
             ),
+            Panel("Configuration in force", {"max by (hash) (weir_config_info)": "{{hash}}"}, kind="table", width=12),
+            Panel("Version", {"max by (version) (weir_build_info)": "{{version}}"}, kind="table", width=12),
         ],
     },
 )
@@ -221,15 +238,7 @@ ROUTE = Board(
             Panel("95 of 100 by stage", quantiles("weir_request_seconds", "stage", MINE, (0.95,)), "s", width=12),
             Panel("First byte by rung", quantiles("weir_first_byte_seconds", "rung", MINE), "s", width=12),
             Panel("Early starts", rate("weir_speculations_total", "route, result", MINE), "reqps", width=12),
-            Panel(
-                "Mean by stage",
-                {
-                    f"sum by (stage) (rate(weir_request_seconds_sum{{{MINE}}}{RATE})) "
-                    f"/ sum by (stage) (rate(weir_request_seconds_count{{{MINE}}}{RATE}))": "{{stage}}"
-                },
-                "s",
-                width=12,
-            ),
+            split(MINE),
         ],
     },
     ("route",),
@@ -277,6 +286,26 @@ BACKENDS = Board(
                 "Local engines started again",
                 {"sum by (engine) (increase(weir_engine_restarts_total[$__range]))": "{{engine}}"},
                 width=12,
+            ),
+        ],
+        "Energy (where NVML counts it)": [
+            Panel(
+                "Power of the GPUs",
+                {f"max by (uuid, gpu) (rate(weir_gpu_energy_joules_total{RATE}))": "{{gpu}} {{uuid}}"},
+                "watt",
+                width=12,
+                about="All that a card does: idle time, and whatever else runs on it.",
+                stacked=True,
+            ),
+            Panel(
+                "Joules per local answer",
+                {
+                    "weir:joules_per_local_answer:ratio_1h": "over an hour",
+                    "weir:joules_per_local_answer:ratio_1d": "over a day",
+                },
+                "joule",
+                width=12,
+                about="Of all GPUs of the gateways' machines / answers of rungs in the house (not `cloud: true`).",
             ),
         ],
     },

@@ -134,4 +134,4 @@ def duration(seconds: float) -> str:
 
 def _is_retry(headers: Mapping[str, str]) -> bool:
     count = headers.get("x-stainless-retry-count", "")
-    return count.isascii() and count.isdigit() and count.strip("0") != ""
+    return count != "" and count.isascii() and count.isdigit() and count.strip("0") != ""

@@ -76,7 +76,7 @@ def table(about: About, measured: Measured, now: float) -> dict[str, Any]:
         "llm": {"known": measured.llm_known, "right": measured.llm_right},
         "features": measured.features,
         "scorer": to_builtins(measured.scorer) if measured.scorer is not None else None,
-        "soft": measured.soft,
+        "outlook": to_builtins(measured.outlook) if measured.outlook is not None else None,
         "collapsed": measured.collapsed,
         "crc": measured.crc,
         "oracle": measured.oracle,

@@ -11,14 +11,25 @@ from math import isfinite
 
 from msgspec import Struct
 
-from gateway.confidence import Evidence, Scorer, probability
+from gateway.confidence import Evidence, Outlook, Scorer, probability
 from gateway.confidence.features import VERSION
 from gateway.escalate import GREY, Local
-from gateway.fitting import auroc, collapsed, conformal, ece, fit_evidence, learn_then_test, needed, oracle_share, soft
+from gateway.fitting import (
+    Seen,
+    auroc,
+    collapsed,
+    conformal,
+    ece,
+    fit_evidence,
+    fit_outlook,
+    learn_then_test,
+    needed,
+    oracle_share,
+)
 from gateway.fitting.promise import Step, Tested
 
 WASTES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
-"""Shares of thrown away early starts for which a soft threshold is kept (`speculate: {waste: ...}`)."""
+"""Shares of thrown away early starts, for each of which it is kept where they begin (`speculate: {waste: ...}`)."""
 NEVER = -1.0
 """Below every threshold."""
 
@@ -41,8 +52,10 @@ class Sample(Struct, frozen=True):
     """A second small model said the same; None: there is none."""
     effect: Local = "always"
     """What the route's rules for tools say to the calls in it."""
-    lowest: float | None = None
-    """Log-probability of its least likely token (`Watch`)."""
+    text: str = ""
+    """What the user asked last."""
+    falls: Sequence[float] = ()
+    """The least likely token so far, after each token of the first choice (`Watch`, nats)."""
 
     @property
     def regret(self) -> bool:
@@ -70,7 +83,7 @@ class Measured(Struct, frozen=True):
     auroc: float | None
     ece: float | None
     scorer: Scorer | None
-    soft: Mapping[str, float]
+    outlook: Outlook | None
     collapsed: float | None
     crc: Mapping[str, float | None]
     """Risk > the threshold of conformal risk control, for comparison."""
@@ -141,7 +154,7 @@ def measure(
     opinions = [sample.llm for sample in testing if sample.llm is not None]
     n, all_risks = len(testing), sorted({risk, *risks})
     mu = sum(sample.regret for sample in testing) / n
-    starts, stops = _early(fitting, scorer, agreement, tested)
+    outlook, stops = _early(fitting, scorer, agreement, tested)
     return Measured(
         risk=risk,
         confidence=confidence,
@@ -156,7 +169,7 @@ def measure(
         auroc=_finite(auroc(sureness, right)),
         ece=_finite(ece(sureness, right)),
         scorer=scorer,
-        soft=starts,
+        outlook=outlook,
         collapsed=stops,
         crc={f"{one:g}": conformal(tested, one) for one in all_risks},
         oracle={f"{one:g}": oracle_share(mu, one) for one in all_risks},
@@ -167,14 +180,13 @@ def measure(
 
 def _early(
     fitting: Sequence[Sample], scorer: Scorer | None, agreement: str, tested: Tested
-) -> tuple[dict[str, float], float | None]:
-    """Where the next rung starts early, by waste, and where an answer is stopped: from what the threshold accepts of the fitting part."""
+) -> tuple[Outlook | None, float | None]:
+    """When the next rung starts early, and where an answer is stopped: from what the threshold accepts of the fitting part."""
     if tested.threshold is None or not fitting:
-        return {}, None
-    lowest = [sample.lowest for sample in fitting]
+        return None, None
     accepted = [score(sample, scorer, agreement) >= tested.threshold for sample in fitting]
-    starts = {f"{waste:g}": soft(lowest, accepted, waste) for waste in WASTES}
-    return {waste: at for waste, at in starts.items() if at is not None}, collapsed(lowest, accepted)
+    seen = [Seen(sample.text, sample.falls, kept) for sample, kept in zip(fitting, accepted, strict=True)]
+    return fit_outlook(seen, WASTES), collapsed([min(one.falls, default=None) for one in seen], accepted)
 
 
 def _finite(value: float) -> float | None:

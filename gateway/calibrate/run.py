@@ -14,7 +14,7 @@ from gateway.calibrate.labelled import Case, llm_right, right
 from gateway.calibrate.measure import Measured, Sample, feasible, measure
 from gateway.calls import ask_of, canonical_of, constraint_for, fitted, render
 from gateway.confidence import CalibrationError, Evidence
-from gateway.confidence.watch import lowest
+from gateway.confidence.watch import falls
 from gateway.decide import Route, Rung
 from gateway.escalate import effect
 from gateway.promise import Engine, engine, read, rule_of, stored, unfit
@@ -184,7 +184,8 @@ async def sample_of(
         llm=opinion,
         agrees=agrees,
         effect=effect(fitted(story), [call.name for draft in answer.drafts for call in draft.tool_calls]),
-        lowest=lowest(first),
+        text=story.asked.query.text,
+        falls=falls(first),
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from msgspec import Struct, ValidationError, convert
 
+from gateway.confidence.outlook import Outlook
 from gateway.confidence.scorer import Scorer
 
 VERSIONS = (1, 2)
@@ -72,8 +73,8 @@ class Calibration(Struct, frozen=True):
     """(digest, model, adapter) of the second model of the rule."""
     scorer: Scorer | None = None
     """Makes the probability that thresholds are compared with; None for a rung that says one itself."""
-    soft: Mapping[str, float] = {}
-    """Wasted share of early starts > the log-probability below which a token starts the next rung."""
+    outlook: Outlook | None = None
+    """Says when the next rung is started early; None: never."""
     collapsed: float | None = None
     """Log-probability of a token below which no answer was ever accepted."""
     created: str = ""
@@ -95,11 +96,6 @@ class Calibration(Struct, frozen=True):
         """The curve's point at `threshold` (the nearest one below or at it); None outside of the curve."""
         below = [point for point in self.curve if point.threshold <= threshold]
         return below[-1] if below else None
-
-    def soft_at(self, waste: float | None) -> float | None:
-        """Where the next rung is started early so that no more than `waste` of such starts is thrown away; None: never."""
-        kept = [(float(share), at) for share, at in self.soft.items() if waste is not None and float(share) <= waste]
-        return max(kept)[1] if kept else None
 
 
 def calibration(table: Mapping[str, Any], digest: str) -> Calibration:
@@ -140,7 +136,7 @@ def _measured(p: Mapping[str, Any]) -> Point:
 
 def _second(table: Mapping[str, Any]) -> dict[str, Any]:
     """What only version 2 says."""
-    soft = {str(float(waste)): float(at) for waste, at in (table.get("soft") or {}).items() if at is not None}
+    outlook = table.get("outlook")
     collapsed = table.get("collapsed")
     second = table.get("companion")
     scorer = table.get("scorer")
@@ -154,7 +150,7 @@ def _second(table: Mapping[str, Any]) -> dict[str, Any]:
         "confidence": _share(table, "confidence"),
         "companion": (str(second["digest"]), str(second["model"]), str(second["adapter"])) if second else None,
         "scorer": convert(scorer, Scorer) if scorer is not None else None,
-        "soft": soft,
+        "outlook": convert(outlook, Outlook) if outlook is not None else None,
         "collapsed": float(collapsed) if collapsed is not None else None,
         "created": str(table.get("created") or ""),
     }

@@ -1,9 +1,9 @@
 """A growing answer > its least likely token so far. Pure.
 
-What `Rung.soft` (start the next rung early) and `Rung.collapsed` (stop this one) are compared with while tokens still come. It cannot know
+What `Rung.outlook` (start the next rung early) and `Rung.collapsed` (stop this one) look at while tokens still come. It cannot know
 the end, so it counts every free token of the JSON: which field comes next, and whether one more does, is as telling as a value (SNIPS,
 of the answers that are not accepted: the first one that is too unlikely comes after 35 % of the answer, of values alone after 72 %).
-The thresholds were measured with this same class.
+Both were measured with this same class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,8 +74,14 @@ class Watch:
         return inside or self._mode == "text"
 
 
-def lowest(draft: Draft) -> float | None:
-    """What a Watch says at the end of `draft`."""
+def falls(draft: Draft) -> list[float]:
+    """What a Watch says after each token of `draft`, from the first free one on; empty when none was free, or only of the reasoning."""
     watch = Watch()
-    watch.feed(Chunk(logprobs={"content": draft.logprobs}))
-    return watch.lowest
+    found: list[float] = []
+    for token in draft.logprobs:
+        watch.feed(Chunk(logprobs={"content": [token]}))
+        if watch.lowest is None:
+            found.clear()
+        else:
+            found.append(watch.lowest)
+    return found

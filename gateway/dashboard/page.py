@@ -20,10 +20,11 @@ from gateway.dashboard import view
 from gateway.dashboard.curves import Resolve, curves
 from gateway.dashboard.data import Window
 from gateway.dashboard.feed import Feed
+from gateway.dashboard.joined import Share
 from gateway.record import Record
 from gateway.settings.references import is_loopback
 from gateway.setup import Live, Setup
-from wire.errors import NotFound, Unauthorized
+from wire.errors import NoAnswer, NotFound, Unauthorized
 
 Find = Callable[[str], Awaitable[Record | None]]
 
@@ -45,11 +46,14 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 DATA = {**HEADERS, "cache-control": "no-store"}
+STALE = 5.0
+"""Seconds without an answer of the supervisor until the page says so."""
 
 
 class Dashboard:
-    """One process's page. find: a Record of the whole instance. calibrations: the folder of calibration files, as it is now. alone: this
-    process is the whole instance; otherwise the page says that it shows one worker's requests."""
+    """The page of the whole instance. find: a Record of it. calibrations: the folder of calibration files, as it is now. alone: this
+    process is the whole instance; otherwise whoever runs it carries `report` to the supervisor and its answer to `told`, once a second.
+    """
 
     def __init__(
         self, live: Live, find: Find, calibrations: Callable[[], Path], resolve: Resolve, *, alone: bool = True
@@ -59,11 +63,12 @@ class Dashboard:
         """Is the server about to end? Who drives it says so."""
         self.every = 1.0
         """Seconds between two frames."""
-        self.window = Window(setup.now())
+        self._share = None if alone else Share(setup.now(), setup.clock())
+        self.window = Window(setup.now()) if self._share is None else self._share.shown
         self.feed = Feed(self._state, lambda: self.stopping(), setup.clock)
         self._live = live
         self._find_record = find
-        self._scope = "" if alone else f"this worker only (process {os.getpid()})"
+        self._told_at: float | None = None
         self._calibrations = calibrations
         self._resolve = resolve
         self._curves: tuple[Setup, bytes] | None = None
@@ -73,7 +78,26 @@ class Dashboard:
         """For `Live.observers`."""
         setup = self._live.setup
         if setup.settings.ui.enabled:
-            self.window.fold(record, setup.now())
+            (self._share or self.window).fold(record, setup.now())
+
+    def report(self) -> bytes | None:
+        """For the supervisor (`joined.Report`): what this worker has counted since the last one. `told` or `refused` must follow. None: the
+        page is off."""
+        live = self._live
+        if self._share is None or not live.setup.settings.ui.enabled:
+            return None
+        return self._share.report(live.setup.clock(), live.in_flight, view.backends(live.setup))
+
+    def told(self, answer: bytes) -> None:
+        """The supervisor's answer to the last report: what all workers have counted. Raises msgspec.DecodeError."""
+        if self._share is not None:
+            self._share.take(answer)
+            self._told_at = self._live.setup.clock()
+
+    def refused(self) -> None:
+        """The last report was not taken: the next one tells it too."""
+        if self._share is not None:
+            self._share.put_back()
 
     def serve(self, app: FastAPI) -> None:
         """Add the page to the administration app."""
@@ -140,18 +164,29 @@ class Dashboard:
             )
 
     def _state(self) -> bytes:
-        live = self._live
-        bypassed = {"all"} if live.bypass.all else set(live.bypass.routes)
+        live, share, now = self._live, self._share, self._live.setup.now()
         return orjson.dumps(
             view.frame(
                 self.window,
                 live.setup,
-                live.setup.now(),
-                scope=self._scope,
-                in_flight=live.in_flight,
-                bypassed=bypassed,
+                now,
+                scope=self._scope(),
+                process=os.getpid(),
+                in_flight=share.in_flight if share else live.in_flight,
+                per_second=share.per_second if share else self.window.per_second(now),
+                bypassed={"all"} if live.bypass.all else set(live.bypass.routes),
+                seen=share.seen if share else {},
             )
         )
+
+    def _scope(self) -> str:
+        if self._share is None:
+            return ""
+        if self._told_at is None:
+            return "not joined with the other workers yet"
+        count, silent = self._share.workers, self._live.setup.clock() - self._told_at
+        workers = f"{count} worker{'s' if count != 1 else ''}"
+        return workers if silent < STALE else f"{workers}, as {silent:.0f} s ago: the supervisor does not answer"
 
     async def _curves_now(self) -> bytes:
         setup = self._live.setup
@@ -163,7 +198,10 @@ class Dashboard:
     async def _find(self, request_id: str) -> Record | None:
         # Where `telemetry.records` keeps few of them, what the page lists can be opened all the same.
         own = next((record for record in reversed(self.window.last) if record.id == request_id), None)
-        return own or await self._find_record(request_id)
+        try:
+            return own or await self._find_record(request_id)
+        except OSError as exc:
+            raise NoAnswer(str(exc), status=503, code="overloaded", type="service_unavailable_error") from exc
 
 
 def _ours(request: Request) -> bool:

@@ -24,9 +24,19 @@ POINTS = 60
 
 
 def frame(
-    window: Window, setup: Setup, now: float, *, scope: str, in_flight: int, bypassed: Iterable[str]
+    window: Window,
+    setup: Setup,
+    now: float,
+    *,
+    scope: str,
+    process: int,
+    in_flight: int,
+    per_second: float,
+    bypassed: Iterable[str],
+    seen: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """The state of the page. now: Unix seconds. scope: whose Records these are, in words ("" when they are everybody's)."""
+    """The state of the page. now: Unix seconds. scope: of which processes, in words ("" when there is one only). process: the id of the one
+    that tells it. seen: backend > how all processes see it; one that is not in there is as this Setup has it."""
     buckets = window.buckets(now)
     whole = total(bucket.all for bucket in buckets if bucket is not None)
     return {
@@ -34,12 +44,13 @@ def frame(
         "step": SECONDS,
         "started": window.start,
         "scope": scope,
+        "process": process,
         "version": setup.version,
         "config": setup.digest,
         "bypass": sorted(bypassed),
         "warnings": len(setup.warnings),
         "in_flight": in_flight,
-        "per_second": round(window.per_second(now), 2),
+        "per_second": round(per_second, 2),
         "now": _told(rates(whole)),
         "ever": _told(rates(window.ever)),
         "series": series(buckets),
@@ -48,9 +59,14 @@ def frame(
             for one in latencies(buckets)
         ],
         "routes": [_route(setup, route, buckets) for route in setup.routes.values()],
-        "backends": [_backend(rung, setup.backends[name]) for name, rung in setup.rungs.items()],
+        "backends": [seen.get(row["name"], row) for row in backends(setup)],
         "last": [row(record) for record in reversed(window.last)],
     }
+
+
+def backends(setup: Setup) -> list[dict[str, Any]]:
+    """How this process sees them, in the order of the configuration."""
+    return [_backend(rung, setup.backends[name]) for name, rung in setup.rungs.items()]
 
 
 def series(buckets: list[Bucket | None]) -> dict[str, Any]:
@@ -156,6 +172,8 @@ def _backend(rung: Rung, backend: Backend) -> dict[str, Any]:
         "model": str(known.get("model") or rung.digest)[:LONGEST],
         "replicas": [_replica(one) for one in replicas if isinstance(one, Mapping)],
         "ledger": [[name, ledger[name]] for name in CAPABILITIES if name in ledger],
+        "view": "",
+        "ledger_of": "",
     }
 
 

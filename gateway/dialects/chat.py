@@ -6,7 +6,10 @@ way out; unknown fields pass; null counts as absent.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from gateway.dialects import fields, functions
 from gateway.dialects.base import Caller
@@ -34,6 +37,22 @@ schema_param = "response_format.json_schema.schema"
 ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 SCHEMA_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MODALITIES = {"image_url": "image", "input_audio": "audio", "file": "file"}
+TEXT = frozenset({"text"})
+TOKENS = 2**31
+RANGES = (
+    (fields.number, "temperature", 0, 2),
+    (fields.number, "top_p", 0, 1),
+    (fields.number, "frequency_penalty", -2, 2),
+    (fields.number, "presence_penalty", -2, 2),
+    (fields.integer, "max_tokens", 0, TOKENS),
+    (fields.integer, "max_completion_tokens", 0, TOKENS),
+    (fields.integer, "top_logprobs", 0, 20),
+)
+"""How a field is checked, its name, and the least and the most it may be."""
+KEPT = 2**14
+"""Characters of a system prompt, and bytes of a `response_format`, that are remembered with what was found out about them."""
+TOOLS_KEPT = 2**16
+"""Bytes of a tool set that is remembered with its hash."""
 
 
 def understand(body: Any, raw: bytes, caller: Caller) -> Asked:
@@ -59,7 +78,7 @@ def understand(body: Any, raw: bytes, caller: Caller) -> Asked:
         functions=old,
     )
     query = query_of(model, messages, tools, constraint, caller, stream)
-    return Asked(query=query, body=body, wants=wants, constraint=constraint, raw=raw, dialect=name)
+    return Asked(query, body, wants, constraint, raw, name)
 
 
 def _messages(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -75,11 +94,17 @@ def _messages(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _is_plain(message: Any) -> bool:
-    """What most messages are, and nothing is wrong with: a role of a person's or a program's, and text."""
-    if type(message) is not dict or type(message.get("content")) is not str:
+    """What most messages are, and nothing is wrong with: text of a person, a program or a tool, and a model's text or calls (0.2 us
+    instead of up to 2)."""
+    if type(message) is not dict:
         return False
-    role = message.get("role")
-    return role in ("user", "system", "developer") or (role == "assistant" and message.get("tool_calls") is None)
+    role, content = message.get("role"), message.get("content")
+    if type(content) is not str and not (content is None and role == "assistant"):
+        return False
+    if role == "assistant":
+        calls = message.get("tool_calls")
+        return calls is None or (type(calls) is list and not [call for call in calls if type(call) is not dict])
+    return role in ("user", "system", "developer") or (role == "tool" and type(message.get("tool_call_id")) is str)
 
 
 def _check_message(message: Any, place: str) -> None:
@@ -114,14 +139,27 @@ def _tools(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return ()
     tools = fields.items(body["tools"], "tools")
     for position, tool in enumerate(tools):
-        place = f"tools[{position}]"
-        if _is_function(fields.table(tool, place)):
-            function = fields.table(tool.get("function"), f"{place}.function")
-            if not isinstance(function.get("name"), str) or not function["name"]:
-                raise fields.reject(f"{place}.function.name", f"'{place}.function.name' must be a non-empty string")
-            if function.get("parameters") is not None:
-                fields.table(function["parameters"], f"{place}.function.parameters")
+        if type(tool) is not dict or not _is_sound(tool):
+            _check_tool(tool, f"tools[{position}]")
     return tools
+
+
+def _is_sound(tool: Mapping[str, Any]) -> bool:
+    """What most tools are: a function with a name, and an object of parameters."""
+    function = tool.get("function")
+    if tool.get("type") != "function" or type(function) is not dict:
+        return False
+    name = function.get("name")
+    return type(name) is str and name != "" and type(function.get("parameters")) is dict
+
+
+def _check_tool(tool: Any, place: str) -> None:
+    if _is_function(fields.table(tool, place)):
+        function = fields.table(tool.get("function"), f"{place}.function")
+        if not isinstance(function.get("name"), str) or not function["name"]:
+            raise fields.reject(f"{place}.function.name", f"'{place}.function.name' must be a non-empty string")
+        if function.get("parameters") is not None:
+            fields.table(function["parameters"], f"{place}.function.parameters")
 
 
 def _is_function(tool: Mapping[str, Any]) -> bool:
@@ -129,9 +167,24 @@ def _is_function(tool: Mapping[str, Any]) -> bool:
 
 
 def constraint_of(body: Mapping[str, Any]) -> Constraint | None:
+    """What `response_format` asks for. A task sends the same one each time, so it is read once (0.6 us instead of 2.4); what was refused
+    is not remembered."""
     wanted = body.get("response_format")
     if wanted is None:
         return None
+    try:
+        written = orjson.dumps(wanted)
+    except TypeError:  # it cannot be written: `_constraint` says what is wrong
+        return _constraint(wanted)
+    return _known_constraint(written) if len(written) <= KEPT else _constraint(wanted)
+
+
+@lru_cache(maxsize=128)
+def _known_constraint(written: bytes) -> Constraint | None:
+    return _constraint(orjson.loads(written))
+
+
+def _constraint(wanted: Any) -> Constraint | None:
     form = fields.table(wanted, "response_format").get("type")
     if form == "text":
         return None
@@ -150,18 +203,15 @@ def constraint_of(body: Mapping[str, Any]) -> Constraint | None:
         return Constraint("json", None, name=label)
     fields.table(schema, "response_format.json_schema.schema")
     strict = fields.flag(spec, "strict", inside="response_format.json_schema")
-    return Constraint("schema", schema, strict=strict, name=label, digest=fields.digest(schema, schema_param))
+    written = fields.written(schema, schema_param)
+    return Constraint("schema", schema, strict, label, short_hash(written) if schema else "", written)
 
 
 def _check_rest(body: Mapping[str, Any]) -> None:
     """Types and ranges of what we do not own but would rather refuse here than at an upstream."""
-    fields.number(body, "temperature", 0, 2)
-    fields.number(body, "top_p", 0, 1)
-    fields.number(body, "frequency_penalty", -2, 2)
-    fields.number(body, "presence_penalty", -2, 2)
-    fields.integer(body, "max_tokens", 0, 2**31)
-    fields.integer(body, "max_completion_tokens", 0, 2**31)
-    fields.integer(body, "top_logprobs", 0, 20)
+    for check, field, least, most in RANGES:
+        if field in body:
+            check(body, field, least, most)
     stop = body.get("stop")
     if stop is not None and not isinstance(stop, str):
         for position, value in enumerate(fields.items(stop, "stop")):
@@ -184,42 +234,71 @@ def query_of(
     caller: Caller,
     stream: bool,
 ) -> Query:
-    system: list[Any] = []
+    system: list[str] = []
     turns = chars = 0
     first: Any = None
-    modality = {"text"}
+    modality = TEXT
     for message in messages:
-        content = message.get("content")
-        if message["role"] in ("system", "developer"):
-            system.append(plain(content))
-        elif message["role"] == "user":
-            turns += 1
-            first = content if first is None else first
+        content, role = message.get("content"), message["role"]
         if isinstance(content, str):
             chars += len(content)
         elif isinstance(content, list):
             chars += len(plain(content))
-            modality.update(MODALITIES[part["type"]] for part in content if part["type"] in MODALITIES)
+            modality |= {MODALITIES[part["type"]] for part in content if part["type"] in MODALITIES}
+        if role == "user":
+            turns += 1
+            first = content if first is None else first
+        elif role in ("system", "developer"):
+            system.append(plain(content))
     last = messages[-1]
-    hashes = (short_hash(system), fields.digest(tools, "tools"), constraint.digest if constraint else "")
-    return Query(
-        text=plain(last.get("content")) if last["role"] == "user" else "",
-        model=model,
-        signature=short_hash(hashes) if any(hashes) else "",
-        system=hashes[0],
-        tools=hashes[1],
-        tool_names=tuple(tool["function"]["name"] for tool in tools if _is_function(tool)),
-        schema=hashes[2],
-        schema_name=constraint.name if constraint and constraint.kind == "schema" else "",
-        turns=turns,
-        chars=chars,
-        modality=frozenset(modality),
-        headers=caller.headers,
-        tenant=caller.tenant,
-        session=caller.headers.get("x-session-id") or fields.digest([caller.tenant, hashes[0], first], "messages"),
-        tool_loop=last["role"] in ("tool", "function"),
-        stream=stream,
+    offered = _offered(tools)
+    schema = constraint.digest if constraint else ""
+    task = _known_task if sum(map(len, system)) <= KEPT else _task
+    spoken, signature = task(tuple(system), offered, schema)
+    return Query(  # in the order of its fields: 0.1 us instead of 0.7 by their names
+        plain(last.get("content")) if last["role"] == "user" else "",
+        model,
+        signature,
+        spoken,
+        offered,
+        tuple([tool["function"]["name"] for tool in tools if _is_function(tool)]),
+        schema,
+        constraint.name if constraint and constraint.kind == "schema" else "",
+        turns,
+        chars,
+        modality,
+        caller.headers,
+        caller.tenant,
+        caller.headers.get("x-session-id") or fields.digest([caller.tenant, spoken, first], "messages"),
+        last["role"] in ("tool", "function"),
+        stream,
     )
+
+
+def _offered(tools: Sequence[Mapping[str, Any]]) -> str:
+    """The hash of a tool set. An agent offers the same one with each request: 6 us instead of 14 for ten tools, 6 kB."""
+    if not tools:
+        return ""
+    try:
+        written = orjson.dumps(tools)
+    except TypeError:  # it cannot be written: `fields.digest` says so
+        written = b""
+    return _known_tools(written) if 0 < len(written) <= TOOLS_KEPT else fields.digest(tools, "tools")
+
+
+@lru_cache(maxsize=128)
+def _known_tools(written: bytes) -> str:
+    return short_hash(orjson.loads(written))
+
+
+def _task(system: tuple[str, ...], tools: str, schema: str) -> tuple[str, str]:
+    """The hash of the system prompts, and with those of tools and schema the task's signature."""
+    hashes = (short_hash(system), tools, schema)
+    return hashes[0], short_hash(hashes) if any(hashes) else ""
+
+
+_known_task = lru_cache(maxsize=512)(_task)
+"""0.2 us instead of 1.8: a task has the same prompt each time."""
 
 
 def plain(content: Any) -> str:

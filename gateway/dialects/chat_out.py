@@ -25,15 +25,17 @@ NO_USAGE = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
     """A chat.completion."""
     messages = answer.messages() or [(0, {"role": "assistant", "content": "", "refusal": None}, None, None)]
-    choices = [
-        {
-            "index": index,
-            "message": _spoken(_with_ids(message, stamp), asked, stamp),
-            "logprobs": _logprobs(logprobs, asked),
-            "finish_reason": finish_reason(finish, bool(message.get("tool_calls")), asked),
-        }
-        for index, message, finish, logprobs in messages
-    ]
+    choices = []
+    for index, message, finish, logprobs in messages:
+        calls = message.get("tool_calls")
+        choices.append(
+            {
+                "index": index,
+                "message": _spoken(_with_ids(message, stamp) if calls else message, asked, stamp),
+                "logprobs": _logprobs(logprobs, asked) if logprobs else None,
+                "finish_reason": finish_reason(finish, bool(calls), asked),
+            }
+        )
     return orjson.dumps(
         {
             **answer.extra,
@@ -49,7 +51,8 @@ def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
 
 def _spoken(message: dict[str, Any], asked: Asked, stamp: Stamp) -> dict[str, Any]:
     """`message` as this caller knows messages: reasoning in one field, calls in the older form where that was asked for."""
-    message = one_reasoning(message, stamp.reasoning)
+    if "reasoning_content" in message or "reasoning" in message:
+        message = one_reasoning(message, stamp.reasoning)
     return functions.old_message(message) if asked.wants.functions else message
 
 
@@ -62,7 +65,7 @@ def one_reasoning(part: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _with_ids(message: dict[str, Any], stamp: Stamp) -> dict[str, Any]:
-    calls = message.get("tool_calls") or ()
+    calls = message["tool_calls"]
     if all(call["id"] for call in calls):
         return message
     named = [{**call, "id": call["id"] or _call_id(stamp, place)} for place, call in enumerate(calls)]
@@ -81,13 +84,15 @@ def _logprobs(logprobs: Json | None, asked: Asked) -> Json | None:
 
 def finish_reason(finish: str | None, called: bool, asked: Asked) -> str:
     """What OpenAI would say: `length` wins; calls end with `tool_calls`, but with `stop` when one named tool was forced."""
-    if finish in (None, "stop", "tool_calls"):
-        if called and asked.wants.functions:
-            return "function_call"
-        choice = asked.body.get("tool_choice")
-        forced = isinstance(choice, Mapping) and choice.get("type") == "function"
-        return "tool_calls" if called and not forced else "stop"
-    return str(finish)
+    if finish not in (None, "stop", "tool_calls"):
+        return str(finish)
+    if not called:
+        return "stop"
+    if asked.wants.functions:
+        return "function_call"
+    choice = asked.body.get("tool_choice")
+    forced = isinstance(choice, Mapping) and choice.get("type") == "function"
+    return "stop" if forced else "tool_calls"
 
 
 def error(error: WeirError) -> bytes:
@@ -185,7 +190,7 @@ class Writer:
     def _delta(self, delta: Json, choice: _Choice) -> dict[str, Any]:
         """`delta` without what was said before: the role, empty fields, a call's id, type and name."""
         mended: dict[str, Any] = {}
-        if any(key in delta for key in REASONING):
+        if "reasoning_content" in delta or "reasoning" in delta:
             delta = one_reasoning(delta, self._stamp.reasoning)
         for key, value in delta.items():
             if key == "tool_calls":

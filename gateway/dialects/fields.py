@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wire.errors import BadRequest
-from wire.hashing import short_hash
+from wire.hashing import canonical, short_hash
 
 
 def reject(param: str, message: str, code: str | None = None) -> BadRequest:
@@ -63,8 +63,13 @@ def items(value: Any, param: str) -> Sequence[Any]:
 
 def digest(value: Any, param: str) -> str:
     """`short_hash`, where `value` can be written as JSON at all: it may be read 1,024 levels deep, and written 254."""
+    return short_hash(written(value, param)) if value else ""
+
+
+def written(value: Any, param: str) -> bytes:
+    """`canonical`, as `digest`."""
     try:
-        return short_hash(value)
+        return canonical(value)
     except TypeError as exc:
         raise reject(param, f"'{param}' is nested too deeply") from exc
 

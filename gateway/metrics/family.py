@@ -2,13 +2,17 @@
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.samples import Sample
 
 from gateway.metrics.labels import NONE, OTHER
+from gateway.metrics.page import number
 
 M = TypeVar("M", Counter, Gauge, Histogram)
+MOST = 1e15
 
 
 class Quick(Histogram):
@@ -16,18 +20,33 @@ class Quick(Histogram):
     0.16 us an observation instead of 0.77, and a request makes a dozen."""
 
     def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
-        """`exemplar` is not kept."""
+        """As `clip` has it. `exemplar` is not kept."""
+        if not 0 <= amount < MOST:
+            amount = 0.0
         self._sum._value += amount
         self._buckets[bisect_left(self._upper_bounds, amount)]._value += 1
+
+    def _child_samples(self) -> list[Sample]:
+        """For a page: without exemplars and `_created`, of which there are none, and what `le` says is made once."""
+        made, count = [], 0.0
+        for bound, bucket in zip(self._upper_bounds, self._buckets, strict=True):
+            count += bucket._value
+            made.append(Sample("_bucket", _le(bound), count))
+        return [*made, Sample("_count", {}, count), Sample("_sum", {}, self._sum._value)]
+
+
+@lru_cache(maxsize=256)
+def _le(bound: float) -> dict[str, str]:
+    return {"le": number(bound)}
 
 
 class QuickCounter(Counter):
     """The same for counters: 0.08 us instead of 0.34. What another thread counts too is a plain Counter."""
 
     def inc(self, amount: float = 1, exemplar: Mapping[str, str] | None = None) -> None:
-        """`exemplar` is not kept. Raises ValueError for a negative amount."""
-        if amount < 0:
-            raise ValueError("a counter only goes up")
+        """As `clip` has it: a counter only goes up. `exemplar` is not kept."""
+        if not 0 <= amount < MOST:
+            return
         self._value._value += amount
 
 
@@ -62,4 +81,4 @@ class Family(Generic[M]):
 
 def clip(number: float) -> float:
     """Zero for what is negative, absurd or no number: one of them would spoil a sum until the restart."""
-    return number if 0 <= number < 1e15 else 0.0
+    return number if 0 <= number < MOST else 0.0

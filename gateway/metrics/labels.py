@@ -22,9 +22,10 @@ ALL = "all"
 SHADOW_RESULTS = ("agree", "disagree", "invalid", "error", "dropped")
 JUDGED_RESULTS = ("right", "wrong", "invalid", "error", "dropped")
 SPECULATIONS = ("used", "wasted")
+TOKENS = ("input", "cached_input", "output")
 STORE_OPS = ("get", "put", "delete")
 STORE_RESULTS = ("ok", "missing", "error", "skipped", "too_large")
-STAGES = ("parse", "router", "upstream", "check", "rest", "total", "overhead")
+STAGES = ("accept", "parse", "router", "upstream", "check", "write", "rest", "total", "overhead")
 SECONDS = (
     .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120,
 )  # fmt: skip

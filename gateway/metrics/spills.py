@@ -10,6 +10,8 @@ def escalations(record: Record) -> list[tuple[str, str, str]]:
     been started ahead). Tries of the same rung spill once, for the last try's reason. Second opinions are no rungs, and an early start that
     was thrown away is no spill.
     """
+    if len(record.attempts) < 2:
+        return []
     spills: dict[tuple[str, str], str] = {}
     unneeded = ("agree", "sample", "early") if record.speculation == "wasted" else ("agree", "sample")
     asked = [attempt for attempt in record.attempts if attempt.purpose not in unneeded]

@@ -14,7 +14,7 @@ from gateway import money
 from gateway.calls import SPOKEN
 from gateway.dialects import messages
 from gateway.setup import Live, Setup
-from gateway.surface.exchange import ClientLeft, Exchange
+from gateway.surface.exchange import ClientLeft, Exchange, Presence
 from gateway.surface.models import LimitsOf, admitted, request_id_of
 from wire.errors import BackendError, NotFound, WeirError
 from wire.types import Call
@@ -56,16 +56,11 @@ class Count:
         canonical = messages.canonical(body)
         rung = counting_rung(setup, canonical["model"])
         call = self._call(setup, exchange, rung, canonical, body, told["x-request-id"])
-        try:
-            async with asyncio.TaskGroup() as group:
-                left = group.create_task(exchange.left())
-                tokens = await _asked(setup, rung, call)
-                left.cancel()
-                source = "estimate" if tokens is None else "upstream"
-                tokens = money.estimate(canonical).input if tokens is None else tokens
-                await exchange.json(200, {"input_tokens": tokens}, {**told, "x-weir-count": source})
-        except* ClientLeft:
-            pass
+        async with Presence(exchange):
+            tokens = await _asked(setup, rung, call)
+            source = "estimate" if tokens is None else "upstream"
+            tokens = money.estimate(canonical).input if tokens is None else tokens
+            await exchange.json(200, {"input_tokens": tokens}, {**told, "x-weir-count": source})
 
     def _call(
         self, setup: Setup, exchange: Exchange, rung: str, canonical: dict[str, Any], body: Any, request_id: str

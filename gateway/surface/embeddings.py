@@ -15,8 +15,8 @@ from gateway.log import Log
 from gateway.record import AttemptRecord, Facts, Outcome, Record, Seconds
 from gateway.refusal import upstream
 from gateway.setup import Live, Setup
-from gateway.surface.exchange import ClientLeft, Exchange
-from gateway.surface.models import LimitsOf, admitted, log_cause, request_id_of, trace_of, unanswered
+from gateway.surface.exchange import ClientLeft, Exchange, Presence
+from gateway.surface.models import LimitsOf, admitted, log_cause, request_id_of, trace_of, unanswered, waited
 from wire.errors import BackendError, NotFound, TimedOut, WeirError
 from wire.traceparent import Trace
 from wire.types import Tokens
@@ -36,6 +36,7 @@ class Embeddings:
         request_id = request_id_of(exchange)
         told = {"x-request-id": request_id, "x-weir-request-id": request_id}
         started = setup.clock()
+        accept = waited(exchange, started)
         trace = trace_of(self._live, exchange)
         self._live.in_flight += 1
         try:
@@ -43,30 +44,27 @@ class Embeddings:
             headers = {name: exchange.headers[name] for name in FORWARDED if name in exchange.headers}
             headers = headers if trace is None else trace.upward(headers, 0)
             work = _Work(setup, dialect.understand(body, headers), request_id, caller.tenant, started, trace)
+            work.accept = accept
             await self._answer(exchange, work, told)
         except WeirError as error:
             seconds = setup.clock() - started
-            self._live.observe(unanswered(setup, dialect.name, request_id, error, seconds, trace))
+            self._live.observe(unanswered(setup, dialect.name, request_id, error, seconds, trace, accept))
             await self._refuse(exchange, error, told)
         except ClientLeft:
             pass  # before there was a request to tell of
         finally:
             self._live.in_flight -= 1
+            if exchange.started:
+                self._live.wrote("", exchange.writing)
 
     async def _answer(self, exchange: Exchange, work: "_Work", told: dict[str, str]) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                left = group.create_task(exchange.left())
-                try:
-                    data = await self._embedded(work)
-                    await exchange.whole(200, data, {**told, **work.told()})
-                except WeirError as error:
-                    log_cause(self._log, work.id, error)
-                    await self._refuse(exchange, error, {**told, **work.told()})
-                finally:
-                    left.cancel()
-        except* ClientLeft:
-            pass
+        async with Presence(exchange):
+            try:
+                data = await self._embedded(work)
+                await exchange.whole(200, data, {**told, **work.told()})
+            except WeirError as error:
+                log_cause(self._log, work.id, error)
+                await self._refuse(exchange, error, {**told, **work.told()})
 
     async def _embedded(self, work: "_Work") -> bytes:
         """The answer's body. Raises WeirError. The Record is told whatever happens, also when the caller left."""
@@ -115,6 +113,7 @@ class _Work:
         self.name = name
         self.outcome: Outcome = "cancelled"
         self.failure = WeirError("not asked yet")
+        self.accept: float | None = None
         self.answer: Embedded | None = None
         self._config: EmbedderConfig = setup.settings.embeddings[name]
         self._tenant = tenant
@@ -177,7 +176,7 @@ class _Work:
             status=failed.status if failed else 200,
             error=(failed.code or "error") if failed else "",
             top=self.name,
-            seconds=Seconds(total=now - self._started, upstream=attempt.seconds),
+            seconds=Seconds(total=now - self._started, upstream=attempt.seconds, accept=self.accept),
             tokens=attempt.tokens if answered else Tokens(),
             cost=attempt.cost,
             counterfactual_cost=attempt.cost if answered else 0.0,

@@ -1,7 +1,12 @@
 """One HTTP exchange over ASGI: reading a bounded body, noticing that the caller left, answering once."""
 
+import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from functools import lru_cache
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
 
 import orjson
 
@@ -30,12 +35,37 @@ HOP_BY_HOP = frozenset(
 
 HIDDEN = CREDENTIALS | HOP_BY_HOP
 
+ARRIVED = "weir.arrived"
+"""In the scope's `state`: when the server was handed the last bytes of the request's head, as `time.perf_counter` tells it."""
+
 DRAINED = 64 * 2**20
 """Bytes past the limit that are read, and not kept, before the connection is closed."""
 
 
 class ClientLeft(Exception):
     """The caller closed the connection."""
+
+
+class Responder:
+    """What our own server can do beyond ASGI (`gateway.surface.connection`): its `send` is a method of one. Whoever wraps a `send` hides
+    it, and the exchange goes the way of ASGI: nothing that a wrapper adds is lost. One request and its answer each."""
+
+    def taken(self) -> bytes | None:
+        """The body, where all of it has come and none of it was received; None: receive it."""
+        raise NotImplementedError
+
+    async def answer(self, status: int, head: bytes, body: bytes, *, keep: bool) -> None:
+        """Write a whole answer. head: its header lines, which say how long it is. keep: they do not say `connection: close`."""
+        raise NotImplementedError
+
+    def piece(self, data: bytes) -> bool:
+        """Write a piece of an answer that was started and is streamed, unless it would have to wait; False: `send` it."""
+        raise NotImplementedError
+
+    def watch(self, left: Callable[[], None] | None) -> None:
+        """Call `left`, once and from the loop, when the caller goes before his answer is complete; at the loop's next turn when he has
+        gone. None: no longer."""
+        raise NotImplementedError
 
 
 class Exchange:
@@ -46,8 +76,15 @@ class Exchange:
         self.headers: dict[str, str] = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
         }
+        self.arrived: float | None = (scope.get("state") or {}).get(ARRIVED)
+        """As ARRIVED; None: the server does not say."""
         self.started = False
         """The status has gone out."""
+        self.writing = 0.0
+        """Seconds spent in handing the answer to the server. That waits while more than 64 KiB have not gone out, so for a caller who reads
+        slower than we write; what the caller has not read yet is not waited for at the end."""
+        server = getattr(send, "__self__", None)
+        self.responder = server if isinstance(server, Responder) else None
         self._receive = receive
         self._send = send
         self._read = False
@@ -62,6 +99,13 @@ class Exchange:
             raise BadRequest(
                 "compressed request bodies are not taken: send it as it is", status=415, param="content-encoding"
             )
+        if self.responder is not None:
+            data = self.responder.taken()
+            if data is not None:
+                self._read = True
+                if len(data) > limit:
+                    raise _too_large(limit)
+                return data
         parts: list[bytes] = []
         size = 0
         while True:
@@ -86,29 +130,48 @@ class Exchange:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def left(self) -> None:
-        """Waits until the caller has gone, then raises ClientLeft. After `body`."""
+        """Waits until the caller has gone. After `body`."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        raise ClientLeft
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         self.started = True
-        raw = [(name.encode("latin-1"), _latin(value)) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        raw = [(name.encode("latin-1"), _plain(value).encode("latin-1", "replace")) for name, value in headers.items()]
+        await self._hand({"type": "http.response.start", "status": status, "headers": raw})
 
     async def more(self, data: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        began = perf_counter()
+        if self.responder is not None and self.responder.piece(data):  # 0.4 us instead of 0.9
+            self.writing += perf_counter() - began
+            return
+        await self._hand({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._hand({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def _hand(self, message: MutableMapping[str, Any]) -> None:
+        began = perf_counter()
+        try:
+            await self._send(message)
+        finally:  # also when the caller leaves while we wait
+            self.writing += perf_counter() - began
 
     async def whole(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
         """A complete answer. Its length is told, so that the connection can be kept."""
         if not self._read and self.method == "POST":
             headers = {**headers, "connection": "close"}  # what was not read would be taken for the next request
+        headers = {"content-type": JSON, **headers, "content-length": str(len(data))}
         body = b"" if self.method == "HEAD" else data
-        await self.start(status, {"content-type": JSON, "content-length": str(len(data)), **headers})
-        await self.end(body)
+        if self.responder is None:
+            await self.start(status, headers)
+            await self.end(body)
+            return
+        self.started = True
+        began = perf_counter()
+        try:
+            await self.responder.answer(status, head_lines(headers), body, keep="connection" not in headers)
+        finally:
+            self.writing += perf_counter() - began
 
     async def json(self, status: int, value: Any, headers: Mapping[str, str]) -> None:
         await self.whole(status, orjson.dumps(value), headers)
@@ -118,5 +181,90 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the request body is larger than {limit} bytes (limits.body_bytes)", param="body")
 
 
-def _latin(value: str) -> bytes:
-    return value.replace("\r", " ").replace("\n", " ").encode("latin-1", "replace")
+class Presence(asyncio.TaskGroup):
+    """`async with Presence(exchange) as group`: what lasts as long as the caller is there. When he goes before his answer is complete, all
+    of it is cancelled and it ends in ClientLeft. After `Exchange.body`.
+
+    Where the server cannot call (`Responder.watch`), a task of the group waits for the message that says so: 10 us a request more.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._host: asyncio.Task[Any] | None = None
+        self._waiter: asyncio.Task[None] | None = None
+        self._gone = False
+        self._before = 0
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        host = self._host = asyncio.current_task()
+        assert host is not None
+        self._before = host.cancelling()
+        responder = self._exchange.responder
+        if responder is not None:
+            responder.watch(self._leave)
+        else:
+            self._waiter = self.create_task(self._wait())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._waiter is not None:
+            self._waiter.cancel()
+        try:
+            await super().__aexit__(kind, error, trace)
+        except asyncio.CancelledError:
+            if not self._end():
+                raise
+            raise ClientLeft from None
+        except BaseException:
+            self._end()
+            raise
+        if self._end():
+            raise ClientLeft
+
+    async def _wait(self) -> None:
+        await self._exchange.left()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._host is not None and not self._gone:
+            self._gone = True
+            self._host.cancel()
+
+    def _end(self) -> bool:
+        """Our own cancel is taken back, whatever became of it. Has the caller left, and nobody else cancelled?"""
+        host, self._host = self._host, None
+        if self._exchange.responder is not None:
+            self._exchange.responder.watch(None)
+        return self._gone and host is not None and host.uncancel() <= self._before
+
+
+def head_lines(headers: Mapping[str, str]) -> bytes:
+    """Header lines. Raises ValueError for a name that is none, or that says how the connection is framed. Names come from us and from
+    upstreams, values from callers too. Twelve headers: 1.5 us; uvicorn, which looks at each name and each value, takes 8."""
+    text = _form(tuple(headers)) % tuple(headers.values())
+    if not "".join(headers.values()).isprintable():
+        text = _form(tuple(headers)) % tuple([_plain(value) for value in headers.values()])
+    return text.encode("latin-1", "replace")
+
+
+@lru_cache(maxsize=128)
+def _form(names: tuple[str, ...]) -> str:
+    """Header lines with a place for each value."""
+    for name in names:
+        lower = name.lower()
+        if not _NAME.fullmatch(lower) or lower == "transfer-encoding" or (lower != name and lower in HOP_BY_HOP):
+            raise ValueError("a header that an answer cannot have")
+    return "".join(f"{name.lower().replace('%', '%%')}: %s\r\n" for name in names)
+
+
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def _plain(value: str) -> str:
+    """As a header value: no line breaks, no other control characters."""
+    return value if value.isprintable() else _CONTROL.sub(" ", value)

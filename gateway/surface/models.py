@@ -3,8 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -21,7 +20,7 @@ from gateway.race import Race
 from gateway.record import Facts, Record, Seconds
 from gateway.setup import Live, Setup
 from gateway.story import Story
-from gateway.surface.exchange import ClientLeft, Exchange
+from gateway.surface.exchange import ClientLeft, Exchange, Presence
 from gateway.validators.fits_schema import SchemaError, compile_schema
 from wire import jsontext, strict, traceparent
 from wire.errors import BadRequest, NoAnswer, Replayed, WeirError
@@ -45,33 +44,37 @@ class Door:
         self._dialect = dialect
         self._limits = limits
         self._log = log
+        self._id_header: str = getattr(dialect, "id_header", "")
 
     async def __call__(self, exchange: Exchange) -> None:
         setup = self._live.setup
         request_id = request_id_of(exchange)
-        told = {"x-request-id": request_id, "x-weir-request-id": request_id, **self._id_header(request_id)}
+        told = {"x-request-id": request_id, "x-weir-request-id": request_id}
+        if self._id_header:
+            told[self._id_header] = request_id
         started = setup.clock()
+        accept = waited(exchange, started)
         trace = trace_of(self._live, exchange)
         self._live.in_flight += 1
+        story: Story | None = None
         try:
             asked = await self._understand(exchange, setup, told)
             story = Story(setup, asked, request_id)
+            story.accept_seconds = accept
             story.parse_seconds = story.started - started
             story.credential = partial(setup.keys.foreign, exchange.headers)
             story.trace = trace
             await self._answer(exchange, story, told)
         except WeirError as error:
             seconds = setup.clock() - started
-            self._live.observe(unanswered(setup, self._dialect.name, request_id, error, seconds, trace))
+            self._live.observe(unanswered(setup, self._dialect.name, request_id, error, seconds, trace, accept))
             await self._refuse(exchange, error, told)
         except ClientLeft:
             pass  # before there was a request to tell of
         finally:
             self._live.in_flight -= 1
-
-    def _id_header(self, request_id: str) -> dict[str, str]:
-        name = getattr(self._dialect, "id_header", "")
-        return {name: request_id} if name else {}
+            if exchange.started:
+                self._live.wrote(story.decision.route if story else "", exchange.writing)
 
     async def _understand(self, exchange: Exchange, setup: Setup, told: dict[str, str]) -> Asked:
         """Raises WeirError, ClientLeft."""
@@ -93,23 +96,20 @@ class Door:
     async def _answer(self, exchange: Exchange, story: Story, told: dict[str, str]) -> None:
         stamp = self._stamp(exchange, story)
         writer = self._dialect.writer(story.asked, stamp) if story.asked.wants.stream else None
-        try:
-            async with asyncio.TaskGroup() as group:
-                race = Race(group)
-                helpers = [group.create_task(exchange.left())]
-                if story.asked.wants.stream and (after := story.setup.settings.server.keepalive_after):
-                    helpers.append(group.create_task(_keep_alive(exchange, story, told, after)))
-                try:
-                    await self._deliver(exchange, story, race, told, helpers, stamp, writer)
-                except WeirError as error:
-                    log_cause(self._log, story.id, error)
-                    await self._refuse(exchange, error, {**told, **_told(story)}, None if story.verbatim else writer)
-                finally:
-                    await race.close()
-                    for helper in helpers:
-                        helper.cancel()
-        except* ClientLeft:
-            pass
+        async with Presence(exchange) as group:
+            race = Race(group)
+            keeper = None
+            if writer is not None and (after := story.setup.settings.server.keepalive_after):
+                keeper = group.create_task(_keep_alive(exchange, story, told, after))
+            try:
+                await self._deliver(exchange, story, race, told, keeper, stamp, writer)
+            except WeirError as error:
+                log_cause(self._log, story.id, error)
+                await self._refuse(exchange, error, _told(story, told), None if story.verbatim else writer)
+            finally:
+                await race.close()
+                if keeper is not None:
+                    keeper.cancel()
 
     async def _deliver(
         self,
@@ -117,20 +117,21 @@ class Door:
         story: Story,
         race: Race,
         told: dict[str, str],
-        helpers: list[asyncio.Task[None]],
+        keeper: asyncio.Task[None] | None,
         stamp: Stamp,
         writer: Writer | None,
     ) -> None:
         asked = story.asked
-        async with aclosing(answer(self._live, story, race)) as line:
+        line = answer(self._live, story, race)
+        try:
             opening = await anext(line)
             assert isinstance(opening, Opening)
-            headers = {**told, **_told(story)}
+            headers = _told(story, told)
             if story.verbatim:
                 await self._pass_through(exchange, line, {**headers, **opening.head}, asked.wants.stream)
             elif writer is not None:
-                for helper in helpers[1:]:
-                    helper.cancel()
+                if keeper is not None:
+                    keeper.cancel()
                 if not exchange.started:
                     await exchange.start(200, {**SSE_HEADERS, **headers})
                 async for chunk in line:
@@ -148,6 +149,8 @@ class Door:
                 data = self._dialect.whole(asked, stamp, whole)
                 await self._keep(story, data)
                 await exchange.whole(200, data, headers)
+        finally:
+            await line.aclose()
 
     async def _pass_through(
         self, exchange: Exchange, line: AsyncGenerator[Opening | Chunk, None], headers: dict[str, str], stream: bool
@@ -237,7 +240,7 @@ class LimitsOf:
 def request_id_of(exchange: Exchange) -> str:
     """The caller's `x-request-id` when it is a sane one, else a new one."""
     given = exchange.headers.get("x-request-id", "")
-    return given if REQUEST_ID.match(given) else f"req_{secrets.token_hex(12)}"
+    return given if given and REQUEST_ID.match(given) else f"req_{secrets.token_hex(12)}"
 
 
 def trace_of(live: Live, exchange: Exchange) -> Trace | None:
@@ -323,34 +326,49 @@ async def _keep_alive(exchange: Exchange, story: Story, told: dict[str, str], af
         await asyncio.sleep(after)
 
 
-def _told(story: Story) -> dict[str, str]:
-    """What the caller may know of how it was answered: the `x-weir-*` headers."""
-    attempt = story.delivered
-    rejected = story.rejected() if len(story.attempts) > 1 or attempt is None or story.degraded else ()
-    why = rejected[-1][1] if rejected else None
-    headers = {
-        "x-weir-route": story.decision.route,
-        "x-weir-attempts": str(len(story.attempts)),
-        "x-weir-reason": why or story.decision.reason,
-        "x-weir-mode": story.mode,
-        "x-weir-dropped": "" if story.verbatim else ", ".join(story.asked.dropped),
-    }
-    if attempt is not None:
-        headers["x-weir-rung"] = attempt.rung.name
-        known = attempt.probability
-        if known is not None:
-            headers["x-weir-confidence"] = f"{known:.4f}"
-        if story.degraded:
-            headers["x-weir-degraded"] = "true"
-        if attempt.gate.fold.meta.get("simulated"):
-            headers["x-weir-simulated"] = "true"
-        if attempt.gate.fold.meta.get("tier"):
-            headers["x-weir-tier"] = str(attempt.gate.fold.meta["tier"])
-    return {name: value for name, value in headers.items() if value}
+def _told(story: Story, told: Mapping[str, str]) -> dict[str, str]:
+    """`told`, and what the caller may know of how it was answered: the `x-weir-*` headers."""
+    attempt, tried = story.delivered, len(story.attempts)
+    rejected = story.rejected() if tried > 1 or attempt is None or story.degraded else ()
+    headers = dict(told)
+    if story.decision.route:
+        headers["x-weir-route"] = story.decision.route
+    headers["x-weir-attempts"] = str(tried)
+    if reason := (rejected[-1][1] if rejected else None) or story.decision.reason:
+        headers["x-weir-reason"] = reason
+    if story.mode:
+        headers["x-weir-mode"] = story.mode
+    if story.asked.dropped and not story.verbatim:
+        headers["x-weir-dropped"] = ", ".join(story.asked.dropped)
+    if attempt is None:
+        return headers
+    headers["x-weir-rung"] = attempt.rung.name
+    known = attempt.probability
+    if known is not None:
+        headers["x-weir-confidence"] = f"{known:.4f}"
+    if story.degraded:
+        headers["x-weir-degraded"] = "true"
+    meta = attempt.gate.fold.meta
+    if meta.get("simulated"):
+        headers["x-weir-simulated"] = "true"
+    if meta.get("tier"):
+        headers["x-weir-tier"] = str(meta["tier"])
+    return headers
+
+
+def waited(exchange: Exchange, started: float) -> float | None:
+    """`Seconds.accept` of a request that its endpoint took up at `started`. None: the server does not say."""
+    return None if exchange.arrived is None else started - exchange.arrived
 
 
 def unanswered(
-    setup: Setup, dialect: str, request_id: str, error: WeirError, seconds: float, trace: Trace | None = None
+    setup: Setup,
+    dialect: str,
+    request_id: str,
+    error: WeirError,
+    seconds: float,
+    trace: Trace | None = None,
+    accept: float | None = None,
 ) -> Record:
     """The Record of a request that never came to the line."""
     return Record(
@@ -364,7 +382,7 @@ def unanswered(
         dialect=dialect,
         status=error.status,
         error=error.code or error.type,
-        seconds=Seconds(total=seconds),
+        seconds=Seconds(total=seconds, accept=accept),
         config=setup.digest,
         weir=setup.version,
         trace=trace,

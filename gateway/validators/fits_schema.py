@@ -65,7 +65,7 @@ def misfit(text: str, wanted: Constraint, *, formats: bool = True) -> str:
         return f"not one JSON document: {exc.msg} at character {exc.pos}"
     if wanted.kind == "json":
         return "" if isinstance(document, dict) else "not a JSON object"
-    broken = validator(canonical(wanted.value), formats).first_break(document)
+    broken = validator(wanted.written or canonical(wanted.value), formats).first_break(document)
     return "/{}: breaks the schema at /{}".format(*broken) if broken else ""
 
 

@@ -12,7 +12,12 @@ connections are not dealt evenly, who is awake first takes what is there; `servi
 What is each worker's own: open tool loops (`Sessions`: in another worker the step is routed anew, as after a restart; a client that
 keeps its connection stays with its worker), waste budgets and samples of `shadow` and `judged` (shares hold in each, so they hold in all;
 `in_flight` limits are per worker), rate limits (`weir check` warns), looks at engines' health (cheap GETs, each worker's). Only the first
-worker probes what engines enforce: that costs them generated tokens. Its findings are on `/metrics`; `/readyz` of another says "unknown".
+worker probes what engines enforce: that costs them generated tokens. Its findings are on `/metrics` and `/ui`; `/readyz` of another says
+"unknown".
+
+What is everybody's, whichever worker answers: `/metrics` (`exporter`; counters to the unit, whatever ends a worker) and the page at `/ui`
+(`gateway.dashboard.joined`; each worker tells once a second what it has counted, so what a killed one counted in its last second is missing
+there). Of how the workers see a backend the page shows the worst, and says whose view that is.
 """
 
 from collections.abc import Mapping

@@ -11,6 +11,7 @@ Measured, ns for `Counter.inc()` and `Histogram.observe()` with 19 buckets, one 
 prometheus_client's multiprocess files (PROMETHEUS_MULTIPROC_DIR) 912 and 1,937. Those also leave a set of files per process id behind.
 """
 
+import ctypes
 import json
 import mmap
 import os
@@ -23,7 +24,7 @@ from typing import Any
 from msgspec import Struct
 
 SLOTS = 1 << 17
-"""Numbers of a process. 40 routes take 6,400; memory that is not used costs nothing."""
+"""Numbers of a process. 40 routes take 11,000; memory that is not used costs nothing."""
 NAME_BYTES = 48 * 2**20
 _HEAD = 8
 _LENGTH = struct.Struct("<I")
@@ -89,55 +90,47 @@ class Memory:
 
         private: Any = values.MutexValue
 
-        memory, numbers, lock = self, self._numbers, self._lock
+        memory, lock = self, self._lock
 
-        class Cell:
+        class Cell(ctypes.c_double):
             """As `prometheus_client.values.MutexValue`."""
 
-            __slots__ = ("_at", "_numbers")
-
-            def __init__(
-                self,
-                typ: str,
-                metric_name: str,
-                name: str,
-                labelnames: Sequence[str],
-                labelvalues: Sequence[str],
-                help_text: str,
-            ) -> None:
-                labels = tuple(zip(labelnames, map(str, labelvalues), strict=True))
-                try:
-                    self._at = _HEAD + memory.place(Name(typ, metric_name, name, labels, help_text))
-                    self._numbers = numbers
-                except MemoryError:  # counted, and lost to the page: better than a process that ends
-                    self._at, self._numbers = 0, memoryview(bytearray(8)).cast("d")
+            _value = ctypes.c_double.value  # type: ignore[misc]  # it is a descriptor
+            """Where one thread alone counts (`gateway.metrics.family.Quick`), it does so without the lock; as an attribute of the
+            interpreter's own it is as fast as one of a private value (a property: 0.2 us more each time, 30 times a request)."""
 
             def inc(self, amount: float) -> None:
                 with lock:  # other threads count too: what was not written to disk, for one
-                    self._numbers[self._at] += amount
+                    self.value += amount
 
             def set(self, value: float, timestamp: float | None = None) -> None:
                 with lock:
-                    self._numbers[self._at] = value
-
-            @property
-            def _value(self) -> float:
-                """Where one thread alone counts (`gateway.metrics.family.Quick`), it does so without the lock."""
-                return self._numbers[self._at]
-
-            @_value.setter
-            def _value(self, value: float) -> None:
-                self._numbers[self._at] = value
+                    self.value = value
 
             def get(self) -> float:
-                return self._numbers[self._at]
+                return self.value
 
             def set_exemplar(self, exemplar: Any) -> None: ...
 
             def get_exemplar(self) -> None: ...
 
+        def cell(
+            typ: str,
+            metric_name: str,
+            name: str,
+            labelnames: Sequence[str],
+            labelvalues: Sequence[str],
+            help_text: str,
+        ) -> Cell:
+            labels = tuple(zip(labelnames, map(str, labelvalues), strict=True))
+            try:
+                at = memory.place(Name(typ, metric_name, name, labels, help_text))
+            except MemoryError:  # counted, and lost to the page: better than a process that ends
+                return Cell()
+            return Cell.from_buffer(memory._map, 8 * (_HEAD + at))
+
         def make(typ: str, *args: Any, **kwargs: Any) -> Any:
-            return private(typ, *args, **kwargs) if typ == "gauge" else Cell(typ, *args)
+            return private(typ, *args, **kwargs) if typ == "gauge" else cell(typ, *args)
 
         make._multiprocess = False  # type: ignore[attr-defined]
         values.ValueClass = make

@@ -14,6 +14,7 @@ import pickle
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +29,8 @@ from prometheus_client import Counter, Gauge
 import gateway
 from gateway.app import engines_of, read
 from gateway.build import resolve, weir_version
+from gateway.dashboard.joined import Board
+from gateway.energy import Energy, nvml
 from gateway.engines import supervisor as engines
 from gateway.engines.plan import Plan
 from gateway.engines.process import inherited
@@ -120,10 +123,12 @@ class Supervisor:
             list(settings.routes), [*settings.backends, *settings.embeddings], version=weir_version()
         )
         self._restarts = Counter("weir_worker_restarts", "Workers started again.", ["worker"], registry=None)
+        self.board = Board(time.time())
         self._up = Gauge("weir_workers", "Workers that serve.", registry=None)
         self.workers = [Worker(number) for number in range(settings.server.workers)]
         for worker in self.workers:
             self._restarts.labels(worker.name)
+        self.energy = Energy(nvml, self.metrics, self.log.event)
         self.minilm = Lent()
         self.engines = engines.Supervisor(settings.server.state_dir / "engines", self.log.event, self.metrics)
         self._want(loaded, self._planned(loaded))
@@ -141,6 +146,7 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
         self.log.start()
+        self.energy.start()
         try:
             async with asyncio.TaskGroup() as group:
                 beside = [group.create_task(self.engines.run()), group.create_task(self._watch())]
@@ -151,6 +157,7 @@ class Supervisor:
                 for task in beside:
                     task.cancel()
         finally:
+            self.energy.close()
             await self.minilm.close()
             self._end()
             await self.log.close()
@@ -213,6 +220,7 @@ class Supervisor:
             worker.signal(signal.SIGKILL)
             worker.serving.clear()
             worker.channel = None
+            self.board.left(worker.number)
             os.close(life)
             self.exporter.retire(worker.name)
 
@@ -289,10 +297,13 @@ class Supervisor:
             return b""
         if method == "page":
             return await self.page()
+        if method == "seen":
+            return self.board.take(worker.number, body)
         if method == "recent":
             return await self._recent(int(body))
         if method == "find":
-            return next((found for found in await self._all("find", body) if found), b"")
+            found = next((found for found in await self._all("find", body) if found), b"")
+            return found or self.board.find(body.decode())
         if method == "engines":
             return msgspec.msgpack.encode(self.engines.states())
         raise LookupError(method)

@@ -29,6 +29,8 @@ from gateway.workers.minilm import Borrowed
 
 ASK_SECONDS = 5.0
 """That the supervisor may take for an answer."""
+TELL = 1.0
+"""Seconds between two reports of what this worker has counted."""
 LAST_SECONDS = 5.0
 """Beyond `server.drain`, until a worker whose supervisor is gone ends whatever it still does."""
 
@@ -132,6 +134,41 @@ class Desk:
         raise LookupError(method)
 
 
+class Joining:
+    """The page is one for all workers (`gateway.dashboard.joined`): tells the supervisor once a second what this one has counted, and takes
+    what all have. Nothing waits for it. One question at most is under way, and it has no deadline: of a supervisor that is slow the page
+    alone gets older, and what it has not read yet is one report, not one for every second."""
+
+    def __init__(self, channel: Channel, app: Application) -> None:
+        self.over = asyncio.Event()
+        """The worker ends: what it has counted by now is told, and nothing after that."""
+        self._channel, self._app = channel, app
+        self._failed = False
+
+    async def keep(self) -> None:
+        while not self.over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TELL):
+                    await self.over.wait()
+            await self.once()
+
+    async def once(self) -> None:
+        dashboard = self._app.dashboard
+        try:
+            report = dashboard.report()
+            if report is not None:
+                dashboard.told(await self._channel.call("seen", report))
+        except Gone:
+            return
+        except Exception as exc:  # a page is never worth a worker
+            dashboard.refused()
+            if not self._failed:
+                self._app.log.event("page_not_joined", level="error", error=f"{type(exc).__name__}: {exc}")
+            self._failed = True
+        else:
+            self._failed = False
+
+
 def main(listening: int, channel: int, memory: int, life: int) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor's affair
     watched = Life(life)
@@ -153,12 +190,19 @@ async def _work(listening: socket.socket, sock: socket.socket, life: Life) -> bo
                 return False
             setup = app.live.setup
             life.drain = setup.settings.server.drain
+            joining = Joining(channel, app)
+            await joining.once()  # who opens the page sees from the first look on what the others have counted
+            kept = group.create_task(joining.keep())
             ready = msgspec.msgpack.encode(Ready(setup.digest, list(setup.warnings)))
             restore = capture_logging(app.log)
             try:
                 return await drive(app, listening, lambda: _drop(group.create_task(_tell(channel, ready))))
             finally:
                 restore()
+                joining.over.set()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TELL):
+                        await kept
         finally:
             answering.cancel()
 

@@ -14,6 +14,7 @@ from tests.backends.upstream import Asked, Handler, Upstream, hang
 from tests.backends.world import Resources, collect, text_of, world
 from tests.contract.backend_case import asks
 from tests.messages.claude import ANSWER, THOUGHT, events, message, played
+from tests.waiting import PATIENCE
 from wire.errors import (
     BackendError,
     Broken,
@@ -52,7 +53,7 @@ def made(server: Upstream, resources: BackendResources, **config: Any) -> Anthro
 
 
 def call(**fields: Any) -> Call:
-    return Call(**{"body": BODY, "seconds": 3.0, "model": "claude-x", **fields})
+    return Call(**{"body": BODY, "seconds": PATIENCE, "model": "claude-x", **fields})
 
 
 def native(**fields: Any) -> Call:

@@ -21,6 +21,7 @@ from embed.static import StaticTable
 from tests.backends.world import Resources, collect, text_of
 from tests.contract.backend_case import Case
 from tests.embed.toy import LABELS, STATIC, TEXTS, specialist
+from tests.waiting import PATIENCE
 from wire.errors import BackendError, Broken, Overloaded, TimedOut, Unsupported
 from wire.types import Call, Chunk, Constraint
 
@@ -79,7 +80,7 @@ def schema(labels: Any = LABELS, **more: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def call(text: str = SURE, constraint: Any = None, seconds: float = 5.0, **body: Any) -> Call:
+def call(text: str = SURE, constraint: Any = None, seconds: float = PATIENCE, **body: Any) -> Call:
     asked = Constraint("schema", schema()) if constraint is None else constraint
     body = {"messages": [{"role": "system", "content": "Classify."}, {"role": "user", "content": text}], **body}
     return Call(body=body, seconds=seconds, constraint=asked, text=text)

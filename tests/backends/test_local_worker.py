@@ -13,11 +13,11 @@ import pytest
 
 from backends._local_client import Event, LocalWorker
 from backends._local_order import Order
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from wire.errors import BackendError, Broken, ContextOverflow, Overloaded, TimedOut, Unavailable
 
 
-def worker(how: str = "good", waiting: int = 4, hang: float = 10.0) -> LocalWorker:
+def worker(how: str = "good", waiting: int = 4, hang: float = PATIENCE) -> LocalWorker:
     return LocalWorker("small", (sys.executable, "-m", "tests.backends.local_worker", how), waiting=waiting, hang=hang)
 
 
@@ -35,14 +35,14 @@ async def running(**given: Any) -> AsyncIterator[LocalWorker]:
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
         before = asyncio.all_tasks()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(2 * PATIENCE):
             await test()
         assert asyncio.all_tasks() == before, "close leaves no task behind"
 
     asyncio.run(main())
 
 
-async def ask(client: LocalWorker, text: str, seconds: float = 10.0, live: bool = False) -> list[Event]:
+async def ask(client: LocalWorker, text: str, seconds: float = PATIENCE, live: bool = False) -> list[Event]:
     told = msgspec.to_builtins(Order(messages=[{"role": "user", "content": text}], live=live))
     return [event async for event in client.answer(told, seconds, live)]
 
@@ -88,7 +88,7 @@ def test_giving_up_stops_the_work() -> None:
         async with running() as client:
             before = client.pid
             order = msgspec.to_builtins(Order(messages=[{"role": "user", "content": "one stuck"}], live=True))
-            async with aclosing(client.answer(order, 10, True)) as events:
+            async with aclosing(client.answer(order, PATIENCE, True)) as events:
                 assert said([await anext(events)]) == "one"
             assert said(await ask(client, "pid")) == str(before)
 
@@ -132,7 +132,8 @@ def test_a_stream_that_has_begun_has_time() -> None:
 
     async def test() -> None:
         async with running() as client:
-            assert said(await ask(client, "now slow slow", 0.3, live=True)) == "now slow slow"
+            words = "now" + " slow" * 8
+            assert said(await ask(client, words, 1.5, live=True)) == words
 
     run(test)
 
@@ -142,7 +143,7 @@ def test_a_lost_worker(how: str) -> None:
     """A worker that dies or hangs fails everybody who waits as Broken, is named, and is started anew without being asked."""
 
     async def test() -> None:
-        async with running(hang=0.5) as client, asyncio.TaskGroup() as tasks:
+        async with running(hang=0.5 if how == "deaf" else PATIENCE) as client, asyncio.TaskGroup() as tasks:
             before = client.pid
             assert before
             lost = tasks.create_task(_error(client.wrong()))
@@ -153,6 +154,7 @@ def test_a_lost_worker(how: str) -> None:
                 os.kill(before, signal.SIGKILL)
             await asyncio.wait([first, second, lost])
             assert {type(task.result()) for task in (first, second, lost)} == {Broken}
+            client._hang = PATIENCE
             await until(lambda: client.ready)
             assert client.pid != before
             assert said(await ask(client, "x")) == "x"

@@ -12,6 +12,7 @@ from backends.base import BackendResources
 from backends.openai import OpenAI, OpenAIConfig
 from tests.backends.upstream import Asked, Handler, Upstream, event, hang
 from tests.backends.world import Resources, collect, text_of, world
+from tests.waiting import PATIENCE
 from wire.errors import BackendError, Broken, ContextOverflow, Overloaded, Refused, TimedOut, Unavailable
 from wire.types import Call, Constraint
 
@@ -53,7 +54,7 @@ def made(server: Upstream, resources: BackendResources, **config: Any) -> OpenAI
 
 
 def call(**fields: Any) -> Call:
-    return Call(**{"body": BODY, "seconds": 3.0, "model": "gpt-5", **fields})
+    return Call(**{"body": BODY, "seconds": PATIENCE, "model": "gpt-5", **fields})
 
 
 async def whole(asked: Asked) -> None:
@@ -82,6 +83,20 @@ def test_whole_answer() -> None:
         assert asked.json == {"model": "gpt-5", "messages": BODY["messages"], "x_unknown": {"a": 1}}
         assert asked.headers["x-request-id"] == "r1"
         assert asked.headers["content-type"] == "application/json"
+
+    run(whole, test)
+
+
+def test_a_whole_answer_has_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it the answer is Broken, before it fills the memory."""
+
+    async def test(backend: OpenAI, server: Upstream) -> None:
+        size = len(orjson.dumps(ANSWER))
+        monkeypatch.setattr("backends.openai.MOST_BODY", size)
+        assert text_of(await collect(backend, call())) == "hello"
+        monkeypatch.setattr("backends.openai.MOST_BODY", size - 1)
+        with pytest.raises(Broken, match="longer than"):
+            await collect(backend, call())
 
     run(whole, test)
 
@@ -248,7 +263,7 @@ def test_done_ends_the_stream() -> None:
         await asyncio.sleep(60)
 
     async def test(backend: OpenAI, server: Upstream) -> None:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             assert text_of(await collect(backend, call(live=True))) == "hello"
             await server.wait_left(1)
 
@@ -271,18 +286,18 @@ def test_keep_alives_are_no_answer(begun: bool) -> None:
         assert caught.value.phase == ("idle" if begun else "first_byte")
         await server.wait_left(1)
 
-    run(handler, test, first_byte=0.2, idle=0.2)
+    run(handler, test, **({"first_byte": PATIENCE, "idle": 0.2} if begun else {"first_byte": 0.2, "idle": PATIENCE}))
 
 
 def test_a_whole_answer_has_its_seconds() -> None:
     """Not live, the head comes with the end of the answer: `seconds` bounds it, not `first_byte`."""
 
     async def handler(asked: Asked) -> None:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2 if asked.number == 1 else 60)
         await whole(asked)
 
     async def test(backend: OpenAI, server: Upstream) -> None:
-        assert text_of(await collect(backend, call(seconds=3.0))) == "hello"
+        assert text_of(await collect(backend, call())) == "hello"
         with pytest.raises(TimedOut):
             await collect(backend, call(seconds=0.1))
 
@@ -295,12 +310,12 @@ def test_a_live_answer_may_last() -> None:
     async def handler(asked: Asked) -> None:
         await asked.stream(STREAM[0], end=False)
         for block in STREAM[1:]:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)
             await asked.chunk(block)
         await asked.send(b"0\r\n\r\n")
 
     async def test(backend: OpenAI, server: Upstream) -> None:
-        assert text_of(await collect(backend, call(live=True, seconds=0.2))) == "hello"
+        assert text_of(await collect(backend, call(live=True, seconds=1.5))) == "hello"
 
     run(handler, test)
 

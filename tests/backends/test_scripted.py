@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from backends._script import key_of
 from backends.scripted import Scripted, ScriptedConfig
 from tests.backends.world import Resources, text_of
+from tests.waiting import PATIENCE
 from wire.errors import BackendError, Broken, Overloaded, Refused, TimedOut, Unsupported
 from wire.openai import tokens
 from wire.sse import Splitter
@@ -23,7 +24,7 @@ def made(**config: Any) -> Scripted:
 
 def call(text: str = "hello", **fields: Any) -> Call:
     body = {"model": "gpt-5", "messages": [{"role": "system", "content": "be kind"}, {"role": "user", "content": text}]}
-    return Call(**{"body": body, "seconds": 3.0, "text": text, **fields})
+    return Call(**{"body": body, "seconds": PATIENCE, "text": text, **fields})
 
 
 def play(backend: Scripted, asked: Call) -> list[Chunk]:
@@ -231,12 +232,12 @@ def test_delay_and_deadline(live: bool) -> None:
 
 def test_per_token() -> None:
     """A whole answer must end within its seconds; a live one must begin within them, and may last."""
-    assert text_of(play(made(per_token=0.05, chunk_chars=4), call(seconds=0.06, live=True))) == "hello"
+    assert text_of(play(made(per_token=0.6, chunk_chars=4), call(seconds=1.0, live=True))) == "hello"
     with pytest.raises(TimedOut):
         play(made(per_token=1.0), call(seconds=0.05))
 
     async def main() -> None:
-        stream = made(per_token=60.0).stream(call(seconds=0.05, live=True))
+        stream = made(per_token=60.0).stream(call(live=True))
         assert (await anext(stream)).delta["role"] == "assistant"
         await stream.aclose()
 

@@ -10,6 +10,7 @@ from backends.vllm import Vllm, VllmConfig
 from tests.backends.test_openai import STREAM, whole
 from tests.backends.upstream import Asked, Handler, Upstream, event
 from tests.backends.world import collect, text_of, world
+from tests.waiting import PATIENCE
 from wire.errors import BackendError, Refused, Unsupported
 from wire.types import Call, Constraint
 
@@ -40,7 +41,7 @@ def test_request() -> None:
         "stream_options": {},
         "min_p": 0.1,
     }
-    call = Call(body=body, seconds=3, constraint=Constraint("choice", ["a", "b"]), logprobs=True)
+    call = Call(body=body, seconds=PATIENCE, constraint=Constraint("choice", ["a", "b"]), logprobs=True)
     server, answer = ask(whole, call, model="qwen", adapter="intents", drop=["min_p"])
     assert answer == "hello"
     assert server.asked[0].json == {
@@ -56,7 +57,7 @@ def test_request() -> None:
 def test_model_names() -> None:
     """The adapter's name is sent when there is one, else the model's, else the caller's; the same name is the digest."""
     for config, name in (({"model": "m", "adapter": "a"}, "a"), ({"model": "m"}, "m"), ({}, "asked")):
-        server, _ = ask(whole, Call(body={"messages": []}, seconds=3, model="asked"), **config)
+        server, _ = ask(whole, Call(body={"messages": []}, seconds=PATIENCE, model="asked"), **config)
         assert server.asked[0].json["model"] == name
     assert VllmConfig(kind="vllm", model="m", adapter="a").digest() == "a"
     assert VllmConfig(kind="vllm", model="m").digest() == "m"
@@ -78,7 +79,7 @@ def test_grammar_refused(live: bool) -> None:
         else:
             await asked.answer(orjson.dumps(error), status=400)
 
-    call = Call(body={"messages": []}, seconds=3, live=live, constraint=Constraint("schema", {"type": "object"}))
+    call = Call(body={"messages": []}, seconds=PATIENCE, live=live, constraint=Constraint("schema", {"type": "object"}))
     _, answer = ask(handler, call)
     assert isinstance(answer, Unsupported)
     assert answer.status == 400
@@ -91,13 +92,13 @@ def test_other_refusals_stay() -> None:
     async def handler(asked: Asked) -> None:
         await asked.answer(b'{"error":{"message":"temperature must be positive","code":400}}', status=400)
 
-    _, answer = ask(handler, Call(body={"messages": []}, seconds=3, constraint=Constraint("json", None)))
+    _, answer = ask(handler, Call(body={"messages": []}, seconds=PATIENCE, constraint=Constraint("json", None)))
     assert type(answer) is Refused
 
 
 def test_unsupported_before_asking() -> None:
     """What vLLM cannot do costs no request."""
-    server, answer = ask(whole, Call(body={"functions": [{"name": "f"}]}, seconds=3))
+    server, answer = ask(whole, Call(body={"functions": [{"name": "f"}]}, seconds=PATIENCE))
     assert isinstance(answer, Unsupported)
     assert not server.asked
 
@@ -108,6 +109,6 @@ def test_live() -> None:
     async def handler(asked: Asked) -> None:
         await asked.stream(*STREAM)
 
-    server, answer = ask(handler, Call(body={"messages": []}, seconds=3, live=True))
+    server, answer = ask(handler, Call(body={"messages": []}, seconds=PATIENCE, live=True))
     assert answer == "hello"
     assert server.asked[0].json["stream_options"] == {"include_usage": True}

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from tests.waiting import PATIENCE
+
 
 class Asked:
     """One request as it arrived, and the way back."""
@@ -98,11 +100,11 @@ class Upstream:
 
     async def wait_left(self, count: int) -> None:
         """Until `count` clients have closed their connection."""
-        async with asyncio.timeout(3), self._changed:
+        async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: self.left >= count)
 
     async def wait_asked(self, count: int) -> None:
-        async with asyncio.timeout(3), self._changed:
+        async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(lambda: len(self.asked) >= count)
 
 

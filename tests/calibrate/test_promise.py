@@ -174,7 +174,10 @@ def test_the_route_takes_over_all_of_the_file(tmp_path: Path) -> None:
     done = run(task(path, range(1000)))
     route = built(path).routes["labels"]
     rung = route.ladder[0]
-    assert rung.soft == done.measured.soft["0.03"]  # the largest that wastes no more than 0.04
+    outlook = done.measured.outlook
+    assert outlook is not None
+    assert rung.outlook == outlook
+    assert rung.start == outlook.starts["0.05"]  # the largest that wastes no more than twice 0.04
     assert rung.collapsed == done.measured.collapsed
     assert rung.threshold is not None
     refund, wipe, look = (route.tools[name] for name in ("refund", "wipe", "look"))
@@ -182,7 +185,17 @@ def test_the_route_takes_over_all_of_the_file(tmp_path: Path) -> None:
     assert refund.threshold > rung.threshold
     assert wipe.threshold == inf
     assert (look.local, look.threshold) == ("never", None)
-    assert built(wrote(tmp_path)).routes["labels"].ladder[0].soft is None
+    assert built(wrote(tmp_path)).routes["labels"].ladder[0].start is None
+
+
+def test_a_calibration_that_does_not_say_when_to_start_early(tmp_path: Path) -> None:
+    """Nothing starts early then, and the way out is named."""
+    path = wrote(tmp_path, more="speculate: {waste: 0.04}")
+    done = run(task(path, range(1000)))
+    done.path.write_bytes(orjson.dumps({**orjson.loads(done.path.read_bytes()), "outlook": None}))
+    setup = built(path)
+    assert setup.routes["labels"].ladder[0].start is None
+    assert "nothing starts early. Run `weir recalibrate labels`" in warned(setup)
 
 
 def test_a_risk_that_the_curve_cannot_keep(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def running(config: str, folder: Path) -> Iterator[str]:
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
     try:
-        assert up.wait(30)
+        assert up.wait(60)
         yield ready[0]
     finally:
         loops[0].call_soon_threadsafe(down.set)

@@ -15,6 +15,7 @@ from gateway import cli
 from gateway.cli.live import Seen, missing
 from tests.backends.scripted_engine import ScriptedEngine
 from tests.backends.upstream import upstream
+from tests.waiting import PATIENCE
 
 CONFIG = """
 backends:
@@ -27,6 +28,12 @@ models: {{weir: routed}}
 server: {{state_dir: {folder}}}
 """
 NOBODY = "http://127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine an engine may be late, and is none the worse for it."""
+    monkeypatch.setattr("backends._vllm_fleet.ANSWER", (PATIENCE, PATIENCE))
 
 
 @contextmanager
@@ -43,12 +50,12 @@ def there(engine: ScriptedEngine) -> Iterator[str]:
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
-    started.wait(10)
+    started.wait(60)
     try:
         yield url[0]
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
 
 
 Check = Callable[..., Result]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.confidence.watch import Watch, lowest
+from gateway.confidence.watch import Watch, falls
 from tests.confidence.said import forced, hermes, pieces, token
 from wire.types import Chunk, Draft, Json
 
@@ -55,18 +55,18 @@ def test_it_never_rises_and_chunking_does_not_matter(raw: str, data: st.DataObje
         now = 0.0 if watch.lowest is None else watch.lowest
         assert now <= before
         before = now
-    assert watch.lowest == lowest(Draft(logprobs=said))
+    assert falls(Draft(logprobs=said))[-1:] == ([] if watch.lowest is None else [watch.lowest])
 
 
 def test_text_counts_whole_and_reasoning_not() -> None:
     """A label has no structure. `</think>`, even split over tokens, shows that what came before was no answer."""
-    assert lowest(Draft(logprobs=[token("fli", -1.0), token("ght", -2.0)])) == -2.0
+    assert falls(Draft(logprobs=[token("fli", -1.0), token("ght", -2.0)])) == [-1.0, -2.0]
     thought = [token("<think>", -9.0), token("hm", -9.0), token("</th", -9.0), token("ink>", -9.0)]
-    assert lowest(Draft(logprobs=thought)) is None
-    assert lowest(Draft(logprobs=[*thought, token("\n"), token("flight", -0.7)])) == -0.7
-    assert (
-        lowest(Draft(logprobs=[token("hm", -9.0), token("</think>", -9.0), forced('{"a":'), token("1", -0.4)])) == -0.4
-    )
+    assert falls(Draft(logprobs=thought)) == []
+    assert falls(Draft(logprobs=[*thought, token("\n"), token("flight", -0.7)]))[-1] == -0.7
+    assert falls(Draft(logprobs=[token("hm", -9.0), token("</think>", -9.0), forced('{"a":'), token("1", -0.4)])) == [
+        -0.4
+    ]
 
 
 @given(

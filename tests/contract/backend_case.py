@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.base import BackendResources
+from tests.waiting import PATIENCE
 from wire.types import Call
 
 Yaml = dict[str, Any]
@@ -27,7 +28,7 @@ class Case:
     """It works by asking the server: then the server must see it leave."""
     call: Call = field(
         default_factory=lambda: Call(
-            body={"model": "m", "messages": [{"role": "user", "content": "hi"}]}, seconds=5.0, text="hi", model="m"
+            body={"model": "m", "messages": [{"role": "user", "content": "hi"}]}, seconds=PATIENCE, text="hi", model="m"
         )
     )
     resources: Callable[[BackendResources], BackendResources] = lambda shared: shared

@@ -22,6 +22,7 @@ from tests.backends.upstream import Asked, Upstream, event
 from tests.backends.world import collect, world
 from tests.contract.backend_case import Case, asks
 from tests.messages import claude
+from tests.waiting import PATIENCE
 from wire.errors import BackendError, TimedOut
 from wire.kinds import kinds, load_kind
 from wire.types import Call, Chunk
@@ -111,7 +112,7 @@ def made(kind: str, yaml: dict[str, Any], case: Case, resources: BackendResource
 
 def run(test: Callable[[BackendResources, Upstream], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with world(play) as (resources, server), asyncio.timeout(20):
+        async with world(play) as (resources, server), asyncio.timeout(2 * PATIENCE):
             await test(resources, server)
 
     asyncio.run(main())
@@ -191,7 +192,7 @@ def test_cancelling_stops_the_work(kind: str, live_: bool) -> None:
             task = group.create_task(collect(backend, live(case.call, live_)))
             await (server.wait_asked(1) if case.asks_upstream else asyncio.sleep(0.05))
             task.cancel()
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(PATIENCE):
                 await asyncio.wait({task})
             assert task.cancelled()
         if case.asks_upstream:
@@ -210,7 +211,7 @@ def test_honours_its_seconds(kind: str, live_: bool) -> None:
     slow = case.slow
 
     async def test(resources: BackendResources, server: Upstream) -> None:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(TimedOut):
                 await collect(made(kind, slow(server.url), case, resources), live(case.call, live_, seconds=0.15))
         if case.asks_upstream:

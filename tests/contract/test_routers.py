@@ -2,9 +2,11 @@
 here and a test file of its own."""
 
 import asyncio
+import gc
 import inspect
 import math
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -200,11 +202,15 @@ def _built(kind: str) -> Router:
 
 
 WATCHED: list[list[str]] = []
-"""The list that the audit hook writes to, when there is one: hooks cannot be taken away again."""
+"""The list that the audit hook writes to, when there is one: hooks cannot be taken away again. What other threads do is not heard."""
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
-    if WATCHED and event.split(".")[0] in {"open", "socket", "subprocess", "os", "time", "import", "shutil", "sqlite3"}:
+    if (
+        WATCHED
+        and threading.current_thread() is threading.main_thread()
+        and event.split(".")[0] in {"open", "socket", "subprocess", "os", "time", "import", "shutil", "sqlite3"}
+    ):
         WATCHED[-1].append(f"{event} {args[:1]}")
 
 
@@ -214,11 +220,13 @@ def _watched() -> Iterator[list[str]]:
         sys.addaudithook(_hook)
         HOOKS.append(_hook)
     seen: list[str] = []
+    gc.disable()  # what earlier tests have left is not ended meanwhile
     WATCHED.append(seen)
     try:
         yield seen
     finally:
         WATCHED.pop()
+        gc.enable()
 
 
 HOOKS: list[Any] = []

@@ -85,7 +85,8 @@ def measured(threshold: float, regret_bound: float, **more: Any) -> dict[str, An
 SECOND = {
     **table(measured(0.5, 0.2), measured(0.9, 0.01)),
     "version": 2, "route": "r", "rung": "slm", "model": "m", "rule": "confidence", "risk": 0.02, "confidence": 0.95,
-    "soft": {"0.01": -0.5, "0.03": -0.2, "0.1": None}, "collapsed": -4, "scorer": None,
+    "outlook": {"intercept": -1, "words": {"0badcafe": 0.5}, "lows": [[0, 0], [1, 3]], "starts": {"0.01": 0.9, "0.03": 0.7}},
+    "collapsed": -4, "scorer": None,
 }  # fmt: skip
 
 
@@ -106,11 +107,13 @@ def test_version_2_promises_the_regret() -> None:
 
 
 @pytest.mark.parametrize(
-    ("waste", "soft"), [(None, None), (0.005, None), (0.01, -0.5), (0.02, -0.5), (0.03, -0.2), (0.5, -0.2)]
+    ("waste", "start"), [(None, None), (0.005, None), (0.01, 0.9), (0.02, 0.9), (0.03, 0.7), (0.5, 0.7)]
 )
-def test_the_soft_threshold_wastes_no_more_than_asked(waste: float | None, soft: float | None) -> None:
-    """The one kept for the largest share that is small enough; a route that does not speculate has none."""
-    assert calibration(SECOND, "d").soft_at(waste) == soft
+def test_early_starts_waste_no_more_than_asked(waste: float | None, start: float | None) -> None:
+    """The doubt kept for the largest share that is small enough; a route that does not speculate has none."""
+    outlook = calibration(SECOND, "d").outlook
+    assert outlook is not None
+    assert outlook.start_at(waste) == start
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_the_soft_threshold_wastes_no_more_than_asked(waste: float | None, soft:
         ([], "version None"),
         ({**SECOND, "confidence": 2}, "confidence is 2"),
         ({**SECOND, "scorer": {"names": 1}}, "not a calibration file"),
-        ({**SECOND, "soft": [1]}, "not a calibration file"),
+        ({**SECOND, "outlook": {"words": [1]}}, "not a calibration file"),
         ({**SECOND, "curve": [measured(0.5, float("nan"))]}, "regret_bound is nan"),
         ({key: value for key, value in SECOND.items() if key != "rule"}, "'rule'"),
         (table(), "empty"),

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.confidence import Outlook
+from gateway.confidence.outlook import hashed
 from gateway.growing import Growing
 from gateway.validators.base import Ask, Tool, Validator, Verdict
 from gateway.validators.fits_schema import FitsSchema
@@ -98,11 +100,34 @@ def test_it_never_stops_what_would_have_passed(data: st.DataObject, value: Any) 
     [(0.9, False, None), (0.5, True, None), (0.05, False, "low_confidence")],
 )
 def test_how_sure_it_looks(probability: float, unsure: bool, reason: str | None) -> None:
-    """A value token below the soft threshold looks unsure, one below the other ends the answer."""
-    growing = Growing(FORM, [FITS], soft=log(0.7), collapsed=log(0.1))
+    """A value token that raises the doubt to where an early start begins looks unsure, one below the other threshold ends the answer."""
+    outlook = Outlook(intercept=-3.0, lows=[(0.29, -3.0), (0.31, 3.0)])
+    growing = Growing(FORM, [FITS], outlook=outlook, start=0.5, collapsed=log(0.1))
+    assert not growing.unsure
     verdict = fed(growing, text('{"n": ', 0.99), text("7", probability), text("}", 0.99))
     assert growing.unsure == unsure
     assert (verdict.reason if verdict else None) == reason
+
+
+def test_the_words_alone_may_say_that_it_is_hopeless() -> None:
+    """Before the answer has begun; and a doubt, once it has been had, is not forgotten."""
+    outlook = Outlook(intercept=-3.0, words={hashed("Narnia")[0]: 5.0}, lows=[(0.0, -9.0)])
+    assert not Growing(FORM, [], outlook=outlook, text="Paris", start=0.5).unsure
+    growing = Growing(FORM, [], outlook=outlook, text="the weather in narnia", start=0.5)
+    assert growing.unsure
+    assert fed(growing, text('{"n": 7}', 0.999)) is None
+    assert growing.unsure
+
+
+@given(st.lists(st.floats(0.01, 1.0), max_size=6))
+def test_doubt_never_falls(probabilities: list[float]) -> None:
+    """Whatever comes."""
+    growing = Growing(FORM, [], outlook=Outlook(lows=[(0.0, -2.0), (1.0, 2.0)]))
+    seen = [growing.doubt]
+    for probability in probabilities:
+        growing.feed(text("7", probability))
+        seen.append(growing.doubt)
+    assert seen == sorted(seen)
 
 
 @pytest.mark.parametrize(

@@ -327,6 +327,37 @@ def test_one_that_runs_alone_and_is_late() -> None:
     alone(body)
 
 
+@pytest.mark.parametrize("error", [None, Overloaded("busy"), ValueError("SECRET")])
+def test_the_rest_of_one_that_runs_alone(error: Exception | None) -> None:
+    """All its chunks and its end at once, and it has ended then."""
+    source = Source("a", "b", end=error)
+
+    async def body(race: Race) -> None:
+        race.start(3, source.stream(), alone=True)
+        chunks: list[Chunk] = []
+        ended = await race.rest(AGES, chunks)
+        assert ended is not None
+        assert (ended.number, chunks) == (3, [chunk("a"), chunk("b")])
+        assert type(ended.error) is (Broken if isinstance(error, ValueError) else type(error))
+        assert not race.alone
+
+    alone(body)
+    assert source.closed
+
+
+def test_the_rest_of_one_that_is_late() -> None:
+    """No end after so many seconds: what came before is kept, and its source is closed."""
+    source = Source("a", hang=True)
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream(), alone=True)
+        chunks: list[Chunk] = []
+        assert await race.rest(0.01, chunks) is None
+        assert (chunks, source.closed) == ([chunk("a")], True)
+
+    alone(body)
+
+
 def test_a_second_attempt_beside_one_that_runs_alone() -> None:
     """Then both run side by side, and nothing of the first is lost."""
     first, second = Source("a", "b"), Source("x", hang=True)

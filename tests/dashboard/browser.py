@@ -6,7 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+
+from tests.waiting import PATIENCE
+
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 @asynccontextmanager
@@ -14,7 +18,9 @@ async def chromium() -> AsyncIterator[Browser]:
     # Chromium's own sandbox does not start for root, which tests in a container often are.
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as play:
-        browser = await play.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        browser = await play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=flags, timeout=PATIENCE * 1000
+        )
         try:
             yield browser
         finally:
@@ -43,5 +49,5 @@ async def tab(browser: Browser, **context: Any) -> AsyncIterator[Tab]:
     """A page of a browser that has never been here."""
     async with await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}) as fresh:
         page = await fresh.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE * 1000)
         yield Tab(page)

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parent.parent.parent
 CONFIG = """
 backends:
   intents: {{kind: encoder, specialist: models/clinc150, price: {{gpu_hour: 0.1, tokens_per_second: 2000}}}}
-  ticket-slm: {{kind: vllm, base_url: "{small}/v1", model: qwen3-4b-tickets, timeout: 2, price: {{gpu_hour: 2.0, tokens_per_second: 1500}}}}
+  ticket-slm: {{kind: vllm, base_url: "{small}/v1", model: qwen3-4b-tickets, timeout: 40,
+               price: {{gpu_hour: 2.0, tokens_per_second: 1500}}}}
   cloud: {{kind: openai, base_url: "{cloud}/v1", model: gpt-5, cloud: true, price: {{input: 1.25, output: 10}}}}
   night: {{kind: openai, base_url: "{cloud}/v1", api_key: "${{WEIR_TEST_UNSET}}", model: claude, cloud: true,
           price: {{input: 3, output: 15}}}}

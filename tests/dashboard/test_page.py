@@ -181,7 +181,7 @@ def test_the_feed_sends_states_and_ends_with_the_server(tmp_path: Path) -> None:
         async with world(tmp_path, says(GOOD), says(GOOD)) as lines:
             lines.served.app.dashboard.every = 0.01
             async with (
-                httpx.AsyncClient(base_url=lines.served.url) as client,
+                httpx.AsyncClient(base_url=lines.served.url, timeout=60) as client,
                 client.stream("GET", "/ui/events") as answer,
             ):
                 assert answer.headers["content-type"].startswith("text/event-stream")

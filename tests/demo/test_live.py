@@ -17,6 +17,9 @@ from gateway.demo.account import Observation
 from gateway.demo.run import Outcome
 from gateway.demo.setting import CLOUD, GENERAL, INTENTS, SPECIALIST, Setting
 from gateway.demo.traffic import OUT_OF_SCOPE
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.timeout(240)
 
 GIVEN = Setting(utterances=60, parallel=8, seed=5, speed=100.0)
 WEIR = (sys.executable, "-c", "from gateway.cli import main; main()")
@@ -30,7 +33,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, list[Obse
         async with run.playing(GIVEN, tmp_path_factory.mktemp("demo"), told.append) as outcome:
             return outcome
 
-    return asyncio.run(play()), told
+    with pytest.MonkeyPatch.context() as patient:
+        for where, name in ((server, "READY_SECONDS"), (run, "WARM_SECONDS"), (run, "WRITTEN_SECONDS")):
+            patient.setattr(where, name, PATIENCE)
+        return asyncio.run(play()), told
 
 
 Played = tuple[Outcome, list[Observation]]
@@ -141,8 +147,10 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_leaves_nothing_behind(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     """Ctrl-C and SIGTERM end the gateway too, take the folder away, and show in the exit code."""
+    # Who was started in the background ignores SIGINT, and what it starts does so too.
+    heeding = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {WEIR[2]}"
     with subprocess.Popen(
-        [*WEIR, "demo", "--requests", "500", "--speed", "0.5"],
+        [*WEIR[:2], heeding, "demo", "--requests", "500", "--speed", "0.5"],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -158,7 +166,7 @@ def test_interrupted_it_leaves_nothing_behind(tmp_path: Path, sent: signal.Signa
         os.kill(pid, 0)
 
 
-def _wait_for_log(folder: Path, seconds: float = 60.0) -> Path:
+def _wait_for_log(folder: Path, seconds: float = PATIENCE) -> Path:
     """The gateway's log, once a request has been answered."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

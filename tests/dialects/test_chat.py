@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.dialects import chat
 from gateway.dialects.base import Caller
 from wire.errors import BadRequest
+from wire.hashing import canonical, short_hash
 from wire.types import Asked, Query
 
 USER = {"role": "user", "content": "book a flight"}
@@ -301,6 +302,27 @@ def test_constraints(wanted: Any, kind: str | None, strict: bool) -> None:
         assert made.digest == asked.query.schema != ""
 
 
+WIDE = {"type": "object", "properties": {f"field_{number}": {"type": "string"} for number in range(1000)}}
+"""More bytes than are remembered."""
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, WIDE, {}])
+def test_a_schema_is_read_the_same_each_time(schema: dict[str, Any]) -> None:
+    """Whether it was seen before, and whether it is small enough to be remembered, changes nothing of a constraint."""
+    for _ in range(2):
+        made = understand(body(response_format=form(schema))).constraint
+        assert made is not None
+        assert (made.value, made.written, made.digest) == (schema, canonical(schema), short_hash(schema))
+
+
+@pytest.mark.parametrize("wanted", [form(name="not a name"), form(WIDE, strict="yes"), {"type": "xml"}, "text"])
+def test_what_was_refused_is_refused_again(wanted: Any) -> None:
+    """A bad `response_format` is as bad the second time."""
+    for _ in range(2):
+        with pytest.raises(BadRequest, match="response_format"):
+            understand(body(response_format=wanted))
+
+
 # --- what a router sees -----------------------------------------------------------------------------------------------------------
 
 
@@ -390,6 +412,22 @@ def test_other_tasks_have_other_hashes(messages: list[dict[str, Any]], more: dic
         name for name in ("system", "tools", "schema", "signature") if getattr(one, name) != getattr(other, name)
     }
     assert changed == {differ, "signature"}
+
+
+@pytest.mark.parametrize("prompt", ["be brief", "be brief " * 5000])
+def test_a_system_prompt_has_one_hash(prompt: str) -> None:
+    """However long it is, and whether it was seen before: that of its text, as the configuration names it."""
+    for _ in range(2):
+        made = query({"role": "system", "content": prompt}, USER)
+        assert made.system == short_hash([prompt])
+        assert made.signature == short_hash([made.system, "", ""])
+
+
+@pytest.mark.parametrize("tools", [[TOOL], [{**TOOL, "function": {"name": "wide", "parameters": WIDE}}] * 3])
+def test_a_tool_set_has_one_hash(tools: list[dict[str, Any]]) -> None:
+    """However large it is, and whether it was seen before: that of its canonical form."""
+    for _ in range(2):
+        assert query(USER, tools=tools).tools == short_hash(tools)
 
 
 def test_nothing_to_hash_is_no_hash() -> None:

@@ -1,4 +1,7 @@
-"""A worker that speaks the frames of embed.worker without a model: 1 layer x 2 dimensions. The text says what happens."""
+"""A worker that speaks the frames of embed.worker without a model: 1 layer x 2 dimensions. The text says what happens.
+
+"until:FILE" is answered when FILE is there, "touch:FILE" makes it so.
+"""
 
 import os
 import sys
@@ -18,8 +21,8 @@ def main() -> int:
             os._exit(9)
         if text == "hang":
             time.sleep(60)
-        if text == "slow":
-            time.sleep(0.2)
+        while text.startswith("until:") and not os.path.exists(text.removeprefix("until:")):
+            time.sleep(0.005)
         if text == "bad":
             worker._send(out, worker.ERROR, b"ValueError: bad text")
             continue

@@ -14,13 +14,14 @@ import pytest
 from embed.errors import Busy, EmbedError, WorkerDied
 from embed.minilm import MiniLM
 from embed.onnx import Onnx
+from tests.waiting import PATIENCE, until
 
 FAKE = (sys.executable, "-m", "tests.embed.fake_worker")
 MODEL = Path(__file__).resolve().parents[2] / "models" / "minilm-int8"
 
 
 @asynccontextmanager
-async def running(waiting: int = 64, hang: float = 10.0) -> AsyncIterator[MiniLM]:
+async def running(waiting: int = 64, hang: float = PATIENCE) -> AsyncIterator[MiniLM]:
     client = MiniLM(Path("unused"), waiting=waiting, hang=hang, command=FAKE)
     await client.start()
     try:
@@ -32,17 +33,17 @@ async def running(waiting: int = 64, hang: float = 10.0) -> AsyncIterator[MiniLM
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def main() -> None:
         before = asyncio.all_tasks()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(2 * PATIENCE):
             await test()
         assert asyncio.all_tasks() == before, "close leaves no task behind"
 
     asyncio.run(main())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110, the client tells nobody when it is back
-            await asyncio.sleep(0.01)
+async def taken(client: MiniLM) -> None:
+    """Until the worker was sent what was asked just now."""
+    await asyncio.sleep(0)
+    await until(lambda: client.waiting == 0)
 
 
 def test_answers_in_order() -> None:
@@ -58,53 +59,56 @@ def test_answers_in_order() -> None:
     run(test)
 
 
-def test_busy() -> None:
+def test_busy(tmp_path: Path) -> None:
     """Beyond the bounded queue a caller is refused at once instead of made to wait."""
 
     async def test() -> None:
         async with running(waiting=3) as client, asyncio.TaskGroup() as tasks:
             for _ in range(2):  # on their way
-                tasks.create_task(client.encode("slow"))
-            await asyncio.sleep(0.05)
+                tasks.create_task(client.encode(f"until:{tmp_path / 'go'}"))
+            await taken(client)
             for _ in range(3):  # waiting
                 tasks.create_task(client.encode("x"))
             await asyncio.sleep(0)
             assert client.waiting == 3
             with pytest.raises(Busy, match="3 texts wait"):
                 await client.encode("x")
+            (tmp_path / "go").touch()
 
     run(test)
 
 
 def test_cancelled_while_waiting(tmp_path: Path) -> None:
     """A caller who gives up before its turn leaves the queue, and its text is never computed."""
-    mark = tmp_path / "computed"
+    go, mark = tmp_path / "go", tmp_path / "computed"
 
     async def test() -> None:
         async with running() as client, asyncio.TaskGroup() as tasks:
             for _ in range(2):
-                tasks.create_task(client.encode("slow"))
-            await asyncio.sleep(0.05)
+                tasks.create_task(client.encode(f"until:{go}"))
+            await taken(client)
             waiting = tasks.create_task(client.encode(f"touch:{mark}"))
             await asyncio.sleep(0)
             assert client.waiting == 1
             waiting.cancel()
             await asyncio.sleep(0)
             assert client.waiting == 0
+            go.touch()
             await client.encode("x")
 
     run(test)
     assert not mark.exists()
 
 
-def test_cancelled_on_its_way() -> None:
+def test_cancelled_on_its_way(tmp_path: Path) -> None:
     """A caller who gives up late does not shift the answers of the others."""
 
     async def test() -> None:
         async with running() as client:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
-                    await client.encode("slow")
+                    await client.encode(f"until:{tmp_path / 'go'}")
+            (tmp_path / "go").touch()
             with pytest.raises(EmbedError, match="bad text"):
                 await client.encode("bad")
             assert np.array_equal(await client.encode("x"), [1.0, 0.0])
@@ -117,10 +121,11 @@ def test_worker_dies(how: str) -> None:
     """A worker that dies or hangs fails everybody who waits, at once, and is started anew without being asked."""
 
     async def test() -> None:
-        async with running(hang=0.3) as client:
+        async with running(hang=0.3 if how == "hang" else PATIENCE) as client:
             pid = client.pid
             found = await asyncio.gather(*(client.encode(t) for t in (how, "x", "y")), return_exceptions=True)
             assert all(isinstance(v, WorkerDied) for v in found), found
+            client._hang = PATIENCE
             await until(lambda: client.ready and client.pid != pid)
             assert client.restarts == 1
             assert np.array_equal(await client.encode("x"), [1.0, 0.0])
@@ -128,8 +133,9 @@ def test_worker_dies(how: str) -> None:
     run(test)
 
 
-def test_worker_is_killed_while_idle() -> None:
+def test_worker_is_killed_while_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """The death of an idle worker is seen without a request having to find out."""
+    monkeypatch.setattr("embed.minilm.BACKOFF", (1.5,))  # long enough to be seen
 
     async def test() -> None:
         async with running() as client:
@@ -170,7 +176,7 @@ def test_closed_and_not_started() -> None:
             await client.start()
         async with asyncio.TaskGroup() as tasks:
             waiting = [tasks.create_task(_outcome(client)) for _ in range(5)]
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # some on their way, some not
             await client.close()
         assert all(isinstance(task.result(), EmbedError) for task in waiting)
         await client.close()
@@ -182,7 +188,7 @@ def test_closed_and_not_started() -> None:
 
 async def _outcome(client: MiniLM) -> object:
     try:
-        return await client.encode("slow")
+        return await client.encode("hang")
     except EmbedError as exc:
         return exc
 

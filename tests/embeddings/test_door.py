@@ -17,7 +17,7 @@ from gateway.record import encode
 from tests.backends.upstream import Asked, upstream
 from tests.embeddings.kinds import Played
 from tests.serving import Served, serving
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 CONFIG = """
 backends:
@@ -260,8 +260,11 @@ def test_26_a_caller_who_leaves_stops_the_work(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with gateway(tmp_path) as served:
-            with pytest.raises(httpx.ReadTimeout):
-                await served.client.post("/v1/embeddings", json={"model": "played", "input": "hang"}, timeout=0.2)
+            async with asyncio.TaskGroup() as group:
+                body = {"model": "played", "input": "hang"}
+                caller = group.create_task(served.client.post("/v1/embeddings", json=body))
+                await until(lambda: bool(played(served).batches))
+                caller.cancel()
             await until(lambda: played(served).left == 1)
             await until(lambda: served.app.live.in_flight == 0)
             record = served.last()
@@ -352,7 +355,7 @@ def test_the_embedded_minilm_knows_what_means_the_same(tmp_path: Path) -> None:
                 "I forgot my password, how can I change it?",
                 "Bake the bread at 220 degrees.",
             ]
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(2 * PATIENCE):
                 while (ready := await embed(served, "x", model="weir-embed")).status_code == 503:
                     assert ready.headers["retry-after"]
                     await asyncio.sleep(0.05)
@@ -372,5 +375,20 @@ def test_the_embedded_minilm_knows_what_means_the_same(tmp_path: Path) -> None:
                 refused = await served.client.post("/v1/embeddings", json={"model": "weir-embed", **bad})
                 assert refused.status_code == 400
                 assert (refused.json()["error"]["code"], refused.json()["error"]["param"]) == (code, param)
+
+    asyncio.run(run())
+
+
+def test_the_ends_of_the_way_are_counted_here_too(tmp_path: Path) -> None:
+    """How long a request waited for its handler and how long its answer took to write, of one that was answered and one that was not."""
+
+    async def run() -> None:
+        async with gateway(tmp_path) as served:
+            await embed(served, "a")
+            assert served.last().seconds.accept is not None
+            await embed(served, "a", model="unknown")
+            assert served.last().seconds.accept is not None
+            series = 'weir_request_seconds_count{route="none",stage="%s"}'
+            await until(lambda: [served.metric(series % stage) for stage in ("accept", "write")] == [2, 2])
 
     asyncio.run(run())

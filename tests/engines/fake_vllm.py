@@ -1,8 +1,9 @@
 """Stands in for `vllm serve`: a process that answers /health and chat, or misbehaves as `FAKE` says. Run by path, standard library only.
 
 FAKE is a list of words: slow (up after 0.6 s), crash (ends with status 3 before it listens), once (crashes the first time only), dies
-(ends 0.3 s after it was up), sick (/health is 500 while FAKE_DIR/sick exists), stubborn (ignores SIGTERM), child (has one of its own),
-loud (writes 300 kB). What happens is noted in FAKE_DIR/notes: `PORT WORD ...`.
+(ends 0.3 s after it was up), brief (ends 0.1 s after its first good /health), stubborn (ignores SIGTERM), child (has one of its own), loud
+(writes 300 kB). It is not up while FAKE_DIR/held exists, and /health is 500 while FAKE_DIR/sick does. What happens is noted in
+FAKE_DIR/notes: `PORT WORD ...`.
 """
 
 import json
@@ -29,7 +30,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._say(500 if (FOLDER / "sick").exists() else 200, b"")
+        sick = (FOLDER / "sick").exists()
+        self._say(500 if sick else 200, b"")
+        if "brief" in HOW and not sick:
+            threading.Timer(0.1, os._exit, (4,)).start()
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -71,6 +75,8 @@ def main() -> None:
         note(f"pid {child.pid}")
     if "slow" in HOW:
         time.sleep(0.6)
+    while (FOLDER / "held").exists():
+        time.sleep(0.02)
     server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
     if "dies" in HOW:
         threading.Timer(0.3, os._exit, (4,)).start()

@@ -1,21 +1,14 @@
 """Planned processes that run `fake_vllm.py`, and looks at what became of them."""
 
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 from gateway.engines.plan import Process
+from tests.ports import free_port
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def fake(folder: Path, how: str = "", name: str = "base", port: int = 0, **more: Any) -> Process:
@@ -24,7 +17,7 @@ def fake(folder: Path, how: str = "", name: str = "base", port: int = 0, **more:
     given: dict[str, Any] = {
         "argv": (sys.executable, "-I", "-S", str(FAKE), "serve", "m", "--port", str(port)),
         "devices": (),
-        "start_seconds": 20.0,
+        "start_seconds": 90.0,
         "stop_seconds": 5.0,
         **more,
     }

@@ -11,7 +11,8 @@ import pytest
 
 from gateway.engines.keeper import BoundedLog
 from gateway.engines.process import KEEPER
-from tests.engines.fakes import FAKE, alive, free_port, gone, notes, pids
+from tests.engines.fakes import FAKE, alive, gone, notes, pids
+from tests.ports import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
@@ -36,7 +37,7 @@ def up(folder: Path) -> None:
 def ended(running: "subprocess.Popen[bytes]") -> int:
     """Its exit status, with its pipe closed behind it."""
     try:
-        return running.wait(20)
+        return running.wait(60)
     finally:
         assert running.stdin is not None
         running.stdin.close()
@@ -50,13 +51,13 @@ def test_the_engine_ends_with_the_owner(tmp_path: Path) -> None:
     assert all(map(alive, pids(tmp_path)))
     assert running.stdin is not None
     running.stdin.close()
-    assert running.wait(20) == 128 + signal.SIGTERM
+    assert running.wait(60) == 128 + signal.SIGTERM
     asyncio.run(until(lambda: gone(tmp_path)))
 
 
 def test_who_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """SIGTERM first; after the grace SIGKILL, to the whole group."""
-    running = keeper(tmp_path, "stubborn child", grace=0.5)
+    running = keeper(tmp_path, "stubborn child", grace=2.0)
     up(tmp_path)
     running.terminate()
     assert ended(running) == 128 + signal.SIGKILL

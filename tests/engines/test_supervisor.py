@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.engines.plan import Process
 from gateway.engines.supervisor import Pace, Supervisor
-from tests.engines.fakes import alive, fake, free_port, gone, notes, pids
+from tests.engines.fakes import alive, fake, gone, notes, pids
+from tests.ports import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
@@ -72,9 +74,11 @@ def test_started_ready_and_ended(tmp_path: Path) -> None:
     """Ready once /health answers, told with its seconds; on the way out nothing of it is left, its own processes neither."""
 
     async def go() -> None:
+        (tmp_path / "held").touch()
         async with running(tmp_path, fake(tmp_path, "slow child")) as w:
             await until(lambda: w.phase() == "starting")
             assert w.up == {"base": False}
+            (tmp_path / "held").unlink()
             await until(lambda: w.phase() == "ready")
             assert w.up == {"base": True}
             ready = dict(w.told)["engine_ready"]
@@ -126,7 +130,7 @@ def test_one_that_dies_later_comes_back(tmp_path: Path) -> None:
     """It is down while it is down, and then up again."""
 
     async def go() -> None:
-        async with running(tmp_path, fake(tmp_path, "dies")) as w:
+        async with running(tmp_path, fake(tmp_path, "brief")) as w:
             await until(lambda: "engine_died" in w.events())
             await until(lambda: w.events().count("engine_ready") >= 2)
             assert dict(w.told)["engine_died"]["reason"] == "ended with status 4"
@@ -139,8 +143,8 @@ def test_one_that_stood_counts_anew(tmp_path: Path) -> None:
     """Deaths far apart are no loop: the pause stays the first one."""
 
     async def go() -> None:
-        pace = Pace(look=0.02, ask=0.05, answer=2.0, failures=3, first=0.05, longest=10, stood=0.01, loop=2)
-        async with running(tmp_path, fake(tmp_path, "dies"), pace=pace) as w:
+        pace = Pace(look=0.02, ask=0.05, answer=2.0, failures=3, first=0.05, longest=10, stood=1e-9, loop=2)
+        async with running(tmp_path, fake(tmp_path, "brief"), pace=pace) as w:
             await until(lambda: w.events().count("engine_died") >= 3)
             assert {fields["restart_in"] for event, fields in w.told if event == "engine_died"} == {0.05}
             assert "engine_crash_loop" not in w.events()
@@ -148,11 +152,11 @@ def test_one_that_stood_counts_anew(tmp_path: Path) -> None:
     check(go)
 
 
-def test_one_that_runs_but_does_not_answer(tmp_path: Path) -> None:
-    """A few failed looks are borne; then it is ended and started anew."""
+def test_one_that_does_not_answer_for_a_while(tmp_path: Path) -> None:
+    """A few failed looks are borne."""
 
     async def go() -> None:
-        async with running(tmp_path, fake(tmp_path)) as w:
+        async with running(tmp_path, fake(tmp_path), pace=structs.replace(FAST, failures=1_000_000)) as w:
             await until(lambda: w.phase() == "ready")
             (tmp_path / "sick").touch()
             await until(lambda: w.phase() == "failing")
@@ -161,6 +165,16 @@ def test_one_that_runs_but_does_not_answer(tmp_path: Path) -> None:
             await until(lambda: w.phase() == "ready")
             assert w.up == {"base": True}
             assert w.restarts == []
+
+    check(go)
+
+
+def test_one_that_runs_but_does_not_answer(tmp_path: Path) -> None:
+    """After so many failed looks in a row it is ended and started anew."""
+
+    async def go() -> None:
+        async with running(tmp_path, fake(tmp_path)) as w:
+            await until(lambda: w.phase() == "ready")
             (tmp_path / "sick").touch()
             await until(lambda: "engine_died" in w.events())
             assert "did not answer" in dict(w.told)["engine_died"]["reason"]
@@ -176,7 +190,7 @@ def test_one_that_never_answers_is_ended(tmp_path: Path) -> None:
 
     async def go() -> None:
         (tmp_path / "sick").touch()
-        async with running(tmp_path, fake(tmp_path, start_seconds=0.3)) as w:
+        async with running(tmp_path, fake(tmp_path, start_seconds=2.0)) as w:
             await until(lambda: "engine_died" in w.events())
             assert "start_seconds" in dict(w.told)["engine_died"]["reason"]
             assert not alive(pids(tmp_path)[0])
@@ -188,7 +202,7 @@ def test_one_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """After `stop_seconds`."""
 
     async def go() -> None:
-        async with running(tmp_path, fake(tmp_path, "stubborn", stop_seconds=0.3)) as w:
+        async with running(tmp_path, fake(tmp_path, "stubborn", stop_seconds=2.0)) as w:
             await until(lambda: w.phase() == "ready")
         assert dict(w.told)["engine_stopped"]["status"] == 128 + 9
         assert any(line.endswith("SIGTERM") for line in notes(tmp_path))
@@ -201,7 +215,8 @@ def test_ended_while_it_starts(tmp_path: Path) -> None:
     """A shutdown waits for no start."""
 
     async def go() -> None:
-        async with running(tmp_path, fake(tmp_path, "slow")) as w:
+        (tmp_path / "held").touch()
+        async with running(tmp_path, fake(tmp_path)) as w:
             await until(lambda: len(pids(tmp_path)) == 1 and w.events() == ["engine_started"])
         assert w.events() == ["engine_started", "engine_stopped"]
         assert gone(tmp_path)

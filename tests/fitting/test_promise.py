@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gateway.fitting import certify, collapsed, conformal, grid, learn_then_test, needed, oracle_share, soft, upper
+from gateway.fitting import certify, collapsed, conformal, grid, learn_then_test, needed, oracle_share, upper
 
 RISK, CONFIDENCE, SIZE = 0.02, 0.95, 600
 CENTRES = np.linspace(0.0005, 0.9995, 1000)
@@ -138,22 +138,6 @@ def test_oracle(wrong: float, risk: float, share: float) -> None:
 
 
 answers = st.lists(st.tuples(st.none() | st.floats(-20, 0), st.booleans()), min_size=1, max_size=50)
-
-
-@given(answers, st.sampled_from([0.0, 0.03, 0.2, 1.0]))
-def test_soft(said: list[tuple[float | None, bool]], waste: float) -> None:
-    """At most `waste` of all requests are accepted and fall below it; any larger value would waste more."""
-    lowest, accepted = [s[0] for s in said], [s[1] for s in said]
-    found = soft(lowest, accepted, waste)
-    if found is None:
-        assert all(value is None for value in lowest)
-        return
-
-    def wasted(at: float) -> float:
-        return sum(kept and value is not None and value < at for value, kept in said) / len(said)
-
-    assert wasted(found) <= waste + 1e-9
-    assert found == 0.0 or wasted(np.nextafter(found, 1.0)) > waste
 
 
 @given(answers)

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from backends.vllm import VllmConfig
+from gateway.confidence.outlook import hashed
 from tests.backends.upstream import Asked
 from tests.line.world import Handler, completion, sse
 
@@ -85,10 +86,15 @@ def label(probability: float, *waits: asyncio.Event, value: str = "a") -> list[P
 
 
 def calibrated(
-    folder: Path, *, soft: float | None = None, collapsed: float | None = None, rule: str = "confidence"
+    folder: Path,
+    *,
+    soft: float | None = None,
+    collapsed: float | None = None,
+    rule: str = "confidence",
+    hopeless: str = "",
 ) -> str:
     """The `calibration:` of a route whose small rung must be 0.9 sure: its probability is that of its least likely value token. soft,
-    collapsed: probabilities of such a token."""
+    collapsed: probabilities of such a token. hopeless: a word of requests that it never gets right."""
     point = {"coverage": 0.5, "regret": 0.0, "error": 0.0, "error_bound": 0.5}
     table = {
         "version": 2, "route": "sure", "rung": "small", "model": "slm", "adapter": "", "rule": rule, "n": 1000,
@@ -99,10 +105,17 @@ def calibrated(
             {"threshold": 0.9, "regret_bound": 0.005, **point},
         ],
         "scorer": {"names": ["low"], "mean": [0.0], "scale": [1.0], "weights": [1.0], "intercept": 0.0},
-        "soft": {"0.03": log(soft)} if soft is not None else {},
+        "outlook": _steps(soft, hopeless) if soft is not None else None,
         "collapsed": log(collapsed) if collapsed is not None else None,
         "companion": {"digest": VllmConfig(kind="vllm", model="slm2").digest(), "model": "slm2", "adapter": ""},
     }  # fmt: skip
     path = folder / "calibration.json"
     path.write_bytes(orjson.dumps(table))
     return str(path)
+
+
+def _steps(soft: float, hopeless: str) -> dict[str, Any]:
+    """No doubt before the first token; nothing but doubt once a token was less likely than `soft`."""
+    lows = [[1 - soft, -6.0], [1 - soft + 1e-9, 6.0]]
+    words = dict.fromkeys(hashed(hopeless), 12.0)
+    return {"intercept": -6.0, "words": words, "kept": 0.0, "lows": lows, "starts": {"0.03": 0.9}}

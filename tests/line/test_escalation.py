@@ -62,9 +62,10 @@ REASONS: list[tuple[str, Handler]] = [
 @pytest.mark.parametrize(("reason", "small"), REASONS)
 def test_reasons(tmp_path: Path, reason: str, small: Handler, stream: bool) -> None:
     """Every failure of the small rung is escalated under its own reason, and not a byte of it reaches the caller."""
+    deadline = "10" if reason == "timeout" else "45"  # of which the small rung may take a tenth
 
     async def run() -> None:
-        async with world(tmp_path, small, says(GOOD), server="reserve: 0.9") as w:
+        async with world(tmp_path, small, says(GOOD), server="reserve: 0.9", deadline=deadline) as w:
             response = await w.served.chat(asks(stream=stream))
             assert response.status_code == 200
             assert BAD not in response.text.replace("\\", "")
@@ -191,13 +192,13 @@ def test_one_deadline(tmp_path: Path) -> None:
     """Both rungs hang: the whole ladder ends at the route's deadline with 504."""
 
     async def run() -> None:
-        route = "hurry: {match: {schema_name: hurry}, ladder: [small, cloud], mode: enforce, deadline: 0.4}"
+        route = "hurry: {match: {schema_name: hurry}, ladder: [small, cloud], mode: enforce, deadline: 2}"
         async with world(tmp_path, _hangs, _hangs, routes=route) as w:
             response = await w.served.chat(asks("hurry"))
             assert response.status_code == 504
             record = w.served.record(response)
             assert [a.reason for a in record.attempts] == ["timeout", "timeout"]
-            assert record.seconds.total < 2
+            assert record.seconds.total < 30
 
     asyncio.run(run())
 

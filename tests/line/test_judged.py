@@ -44,7 +44,9 @@ def counted(here: World, result: str) -> float:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     file = folder / "var" / "records.jsonl"
-    found = [orjson.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+    found = (
+        [orjson.loads(line) for line in file.read_bytes().rpartition(b"\n")[0].splitlines()] if file.exists() else []
+    )
     return [line for line in found if line.get("kind") == "judged"]
 
 

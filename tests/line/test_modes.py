@@ -28,7 +28,7 @@ def total(w: World, result: str) -> float:
 
 def on_disk(folder: Path) -> list[bytes]:
     file = folder / "var" / FILE
-    return file.read_bytes().splitlines() if file.exists() else []
+    return file.read_bytes().rpartition(b"\n")[0].splitlines() if file.exists() else []  # whole ones
 
 
 def told(folder: Path) -> list[ShadowRecord]:

@@ -59,7 +59,7 @@ def test_router(tmp_path: Path, kind: str, reason: str) -> None:
     async def run() -> None:
         async with world(tmp_path, says(GOOD), says("default")) as w:
             text = w.served.config.read_text().replace("use: {kind: rules}", f"use: {{kind: '{__name__}:{kind}'}}")
-            w.served.config.write_text(text)
+            w.served.rewrite(text)
             assert await w.served.app.reload()
             response = await w.served.chat(hello())
             assert response.json()["choices"][0]["message"]["content"] == "default"

@@ -12,8 +12,10 @@ from tests.waiting import until
 def test_reload_swaps_whole(tmp_path: Path) -> None:
     """A changed file takes effect by itself; a request in flight keeps the old Setup."""
 
+    free = asyncio.Event()
+
     async def slow(asked: Asked) -> None:
-        await asyncio.sleep(0.4)
+        await free.wait()
         await says("slow")(asked)
 
     async def run() -> None:
@@ -23,8 +25,9 @@ def test_reload_swaps_whole(tmp_path: Path) -> None:
             async with asyncio.TaskGroup() as group:
                 flying = group.create_task(w.served.chat(hello()))
                 await until(lambda: len(w.cloud.asked) == 1)
-                w.served.config.write_text(w.served.config.read_text().replace("default: general", "default: labels"))
+                w.served.rewrite(w.served.config.read_text().replace("default: general", "default: labels"))
                 await until(lambda: app.live.setup.digest != old)
+                free.set()
             assert w.served.record(flying.result()).config == old
             record = w.served.record(await w.served.chat(hello()))
             assert record.route == "labels"
@@ -41,7 +44,7 @@ def test_a_wrong_file_keeps_the_old_one(tmp_path: Path) -> None:
         async with world(tmp_path, says(GOOD), says("ok")) as w:
             app = w.served.app
             old = app.live.setup
-            w.served.config.write_text(w.served.config.read_text().replace("default: general", "default: nowhere"))
+            w.served.rewrite(w.served.config.read_text().replace("default: general", "default: nowhere"))
             await until(lambda: 'result="failed"} 1' in app.metrics.render().decode())
             assert app.live.setup is old
             assert (await w.served.chat(hello())).status_code == 200
@@ -52,7 +55,7 @@ def test_a_wrong_file_keeps_the_old_one(tmp_path: Path) -> None:
 def test_keys_and_limits(tmp_path: Path) -> None:
     """Without a key 401, with one the tenant's name stands in the Record, and its bucket ends with 429 and a time to wait."""
     more = (
-        f"access: {{keys: [{{name: agent, hash: '{hash_key('k-1')}', rate: {{per_minute: 60, burst: 3}}}},"
+        f"access: {{keys: [{{name: agent, hash: '{hash_key('k-1')}', rate: {{per_minute: 0.01, burst: 3}}}},"
         f" {{name: boss, hash: '{hash_key('k-2')}', admin: true}}]}}"
     )
 
@@ -106,17 +109,21 @@ def test_health_and_metrics(tmp_path: Path) -> None:
 def test_too_many_at_once(tmp_path: Path) -> None:
     """Past `limits.in_flight` a request is refused at once with 503 and retry-after, not queued."""
 
+    free = asyncio.Event()
+
     async def slow(asked: Asked) -> None:
-        await asyncio.sleep(0.3)
+        await free.wait()
         await says("slow")(asked)
 
     async def run() -> None:
         async with world(tmp_path, says(GOOD), slow, more="limits: {in_flight: 2}") as w:
-            responses = await asyncio.gather(*(w.served.chat(hello()) for _ in range(6)))
-            statuses = sorted(r.status_code for r in responses)
-            assert statuses[:2] == [200, 200]
-            assert 503 in statuses
-            refused = next(r for r in responses if r.status_code == 503)
+            async with asyncio.TaskGroup() as group:
+                flying = [group.create_task(w.served.chat(hello())) for _ in range(2)]
+                await until(lambda: len(w.cloud.asked) == 2)
+                refused = await w.served.chat(hello())
+                free.set()
+            assert [task.result().status_code for task in flying] == [200, 200]
+            assert refused.status_code == 503
             assert refused.json()["error"]["code"] == "overloaded"
             assert refused.headers["retry-after"] == "1"
 

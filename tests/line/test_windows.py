@@ -71,7 +71,8 @@ def test_under_a_risk_it_is_held_whole(tmp_path: Path) -> None:
     async def run() -> None:
         never = asyncio.Event()
         more = f", accept: {{risk: 0.01, calibration: '{calibrated(tmp_path)}'}}"
-        async with world(tmp_path, speaks(*words((8, never))), says("from the cloud"), routes=FLOW.format(more)) as w:
+        small, routes = speaks(*words((8, never))), FLOW.format(more)
+        async with world(tmp_path, small, says("from the cloud"), routes=routes, deadline="5") as w:
             response = await w.served.chat(hello(model="route/flow", stream=True))
             assert text_of(response.text) == "from the cloud"
             assert w.served.last().escalation == "timeout"
@@ -106,9 +107,10 @@ class Short:
         return Verdict("fail", "refused", "short", "too long") if len(draft.text) > 30 and draft.whole else PASS
 
 
-def test_a_late_failure_cuts_what_was_held_back(tmp_path: Path) -> None:
+def test_a_late_failure_cuts_what_was_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that fails at the end, after text went out: the last characters never go out, the stream ends cleanly as one that was cut
     off, and the Record tells."""
+    monkeypatch.setattr("gateway.judge.SECONDS", 30.0)
 
     async def run() -> None:
         more = ", accept: {validators: ['tests.line.test_windows:Short']}"

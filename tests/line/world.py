@@ -14,8 +14,8 @@ Handler = Callable[[Asked], Awaitable[None]]
 
 CONFIG = """
 backends:
-  small: {{kind: vllm, base_url: "{small}/v1", model: slm, timeout: 2}}
-  cloud: {{kind: openai, base_url: "{cloud}/v1", model: big, cloud: true, timeout: 5, price: {{input: 1, output: 2}}}}
+  small: {{kind: vllm, base_url: "{small}/v1", model: slm, timeout: 40}}
+  cloud: {{kind: openai, base_url: "{cloud}/v1", model: big, cloud: true, timeout: 40, price: {{input: 1, output: 2}}}}
   keyless: {{kind: openai, base_url: "{cloud}/v1", api_key: "${{WEIR_TEST_UNSET}}", model: big, cloud: true,
              price: {{input: 1, output: 2}}}}
   {backends}
@@ -34,7 +34,7 @@ models:
   weir: {{use: routed}}
   gpt-*: {{use: routed, through: cloud}}
   straight: {{use: backend/cloud}}
-server: {{deadline: {deadline}, idle: 2, {server}}}
+server: {{deadline: {deadline}, idle: 40, {server}}}
 {more}
 """
 
@@ -122,12 +122,12 @@ async def world(
     routes: str = "",
     server: str = "",
     more: str = "",
-    deadline: str = "8",
+    deadline: str = "45",
     other: Handler | None = None,
 ) -> AsyncIterator[World]:
-    """other: a second small model, `other`, beside the first."""
+    """other: a second small model, `other`, beside the first. The time limits are for slow machines: a test of one sets its own."""
     async with upstream(small) as lower, upstream(cloud) as upper, upstream(other or hang) as beside:
-        second = f'other: {{kind: vllm, base_url: "{beside.url}/v1", model: slm2, timeout: 2}}' if other else ""
+        second = f'other: {{kind: vllm, base_url: "{beside.url}/v1", model: slm2, timeout: 40}}' if other else ""
         text = CONFIG.format(
             small=lower.url,
             cloud=upper.url,

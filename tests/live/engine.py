@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -10,6 +9,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv-vllm" / "bin"
@@ -36,9 +37,7 @@ def running(
         model = folder / "model"
         script = ROOT / "tests" / "live" / "tiny_model.py"
         subprocess.run([BIN / "python", script, model], check=True, capture_output=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environ = {
         **os.environ,
         "VLLM_CPU_KVCACHE_SPACE": "1",

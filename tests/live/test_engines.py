@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from tests import setup
-from tests.engines.fakes import alive, free_port
+from tests.engines.fakes import alive
 from tests.live import engine
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -1,6 +1,8 @@
 """The page in a real browser: what people see of a gateway that lives, dies, comes back, or does not let them in."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,10 @@ from playwright.async_api import Page, expect
 from gateway.access.keys import hash_key
 from tests.dashboard.browser import Tab, chromium, tab
 from tests.line.world import BAD, CONFIG, GOOD, World, asks, hello, says, world
+from tests.ports import free_port
 from tests.serving import serving
+from tests.workers.test_page import TEXT, connections, mix
+from tests.workers.test_serve import SLOW, instance
 
 pytestmark = pytest.mark.live("chromium")
 
@@ -99,13 +104,13 @@ def test_the_page_outlives_its_gateway(tmp_path: Path) -> None:
             routes="",
             server="",
             more="",
-            deadline="8",
+            deadline="45",
             backends="",
         )
+        port = free_port()
         async with chromium() as browser, tab(browser) as open_tab:
             page = open_tab.page
-            async with serving(config, tmp_path) as served:
-                port = served.port
+            async with serving(config, tmp_path, port=port) as served:
                 await page.goto(f"{served.url}/ui")
                 await served.chat(hello())
                 await expect(page.locator("#last tbody tr")).to_have_count(1)
@@ -242,6 +247,36 @@ def test_it_reads_without_eyes(tmp_path: Path) -> None:
                 assert await picture.get_attribute("aria-label") or await picture.get_attribute("alt") is not None
             for button in await page.get_by_role("button").all():
                 assert (await button.inner_text()).strip() or await button.get_attribute("aria-label")
+
+    run(go())
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+@pytest.mark.timeout(240)
+def test_a_worker_that_dies_takes_nothing_off_the_page(tmp_path: Path) -> None:
+    """Each of two is killed in turn, so the one that feeds the page too: it is live again by itself, with everything that was there, and
+    opens a decision of the dead."""
+
+    async def go() -> None:
+        wait = SLOW * 1000
+        async with chromium() as browser, instance(tmp_path, 2, text=TEXT) as weir, tab(browser) as open_tab:
+            page = open_tab.page
+            async with connections(weir) as workers:
+                asked = [id for client in workers.values() for id in await mix(client, 1)]
+                await page.goto(f"{weir.client.base_url}/ui")
+                await expect(page.locator("#last tbody tr")).to_have_count(8, timeout=wait)
+            for killed, process in enumerate(workers, 1):
+                os.kill(process, signal.SIGKILL)
+                await weir.told("worker_died", killed)
+                async with connections(weir) as living:
+                    asked += await mix(next(iter(living.values())), 1)
+                await expect(page.locator("#last tbody tr")).to_have_count(8 + 4 * killed, timeout=wait)
+                await expect(page.locator("#link")).to_have_attribute("data-state", "live", timeout=wait)
+                await expect(page.locator("#who")).to_contain_text("2 workers", timeout=wait)
+            ids = [await one.get_attribute("data-id") for one in await page.locator("#last button").all()]
+            assert ids == asked[::-1]
+            await page.locator("#last button").last.click()
+            await expect(page.locator("#story pre")).to_contain_text(asked[0], timeout=wait)
 
     run(go())
 

@@ -43,7 +43,7 @@ def _check(folder: Path, url: str, run: Any, cloud: str = "from the cloud", **me
         async with upstream(says(cloud, **message)) as upper:
             empty = {"routes": "", "server": "", "more": "", "backends": ""}
             config = CONFIG.format(small=url, cloud=upper.url, deadline="60", **empty).replace(
-                "model: slm, timeout: 2", "model: tiny, timeout: 50"
+                "model: slm, timeout: 40", "model: tiny, timeout: 50"
             )
             async with serving(config, folder) as served:
                 served.client.timeout = 90
@@ -383,7 +383,7 @@ def test_adapters_and_probe(vllm: str, tmp_path: Path) -> None:
                 assert await answer("one") not in texts.values()
 
                 served.config.write_text(TENDED.format(url=vllm, cloud=upper.url, one=one, two="", route=""))
-                async with httpx.AsyncClient() as client:
+                async with httpx.AsyncClient(timeout=60) as client:
 
                     async def loaded() -> set[str]:
                         cards = (await client.get(f"{vllm}/v1/models")).json()["data"]

@@ -34,17 +34,17 @@ async def _half_claude(asked: Asked) -> None:
 def test_leaving(
     tmp_path: Path, small: Handler, claude: Handler, body: Callable[..., dict[str, Any]], at: str, stream: bool
 ) -> None:
-    """A caller who leaves ends the upstream's work within a second, in every phase, and is in the Record."""
+    """A caller who leaves ends the upstream's work at once, in every phase, and is in the Record."""
 
     async def run() -> None:
         async with world(tmp_path, small=small, claude=claude) as w:
             asked = w.small if at == "small" else w.claude
             await _leave(w, orjson.dumps(body(stream=stream)), lambda: len(asked.asked) == 1)
-            await until(lambda: asked.left == 1, 1.0)
-            await until(lambda: bool(w.served.app.recorder.recent(1)), 1.0)
+            await until(lambda: asked.left == 1)
+            await until(lambda: bool(w.served.app.recorder.recent(1)))
             record = w.served.last()
             assert (record.outcome, record.dialect, record.attempts[-1].rung) == ("cancelled", "messages", at)
-            await until(lambda: w.served.app.live.in_flight == 0, 1.0)
+            await until(lambda: w.served.app.live.in_flight == 0)
 
     asyncio.run(run())
 
@@ -56,8 +56,8 @@ def test_leaving_a_count(tmp_path: Path) -> None:
         async with world(tmp_path, claude=hang) as w:
             body = orjson.dumps(hello())
             await _leave(w, body, lambda: len(w.claude.asked) == 1, path=b"/v1/messages/count_tokens")
-            await until(lambda: w.claude.left == 1, 1.0)
-            await until(lambda: w.served.app.live.in_flight == 0, 1.0)
+            await until(lambda: w.claude.left == 1)
+            await until(lambda: w.served.app.live.in_flight == 0)
 
     asyncio.run(run())
 

@@ -12,12 +12,13 @@ from tests.backends.upstream import Handler, Upstream, upstream
 from tests.line.world import says
 from tests.messages.claude import ANSWER, played
 from tests.serving import Served, serving
+from tests.waiting import PATIENCE
 
 CONFIG = """
 backends:
-  small: {{kind: vllm, base_url: "{small}/v1", model: slm, timeout: 2, context_length: 1000}}
-  claude: {{kind: anthropic, base_url: "{claude}", api_key: sk-rung, model: claude-top, timeout: 5, price: {{input: 1, output: 2}}}}
-  gpt: {{kind: openai, base_url: "{gpt}/v1", model: gpt-top, timeout: 5, price: {{input: 1, output: 2}}}}
+  small: {{kind: vllm, base_url: "{small}/v1", model: slm, timeout: 40, context_length: 1000}}
+  claude: {{kind: anthropic, base_url: "{claude}", api_key: sk-rung, model: claude-top, timeout: 40, price: {{input: 1, output: 2}}}}
+  gpt: {{kind: openai, base_url: "{gpt}/v1", model: gpt-top, timeout: 40, price: {{input: 1, output: 2}}}}
   caller: {{kind: anthropic, base_url: "{claude}", auth: passthrough, price: {{input: 1, output: 2}}}}
   caller-gpt: {{kind: openai, base_url: "{gpt}/v1", auth: passthrough, price: {{input: 1, output: 2}}}}
 router:
@@ -37,7 +38,7 @@ models:
   weir: {{use: routed}}
   claude-*: {{use: routed, through: claude}}
   straight: {{use: backend/claude}}
-server: {{deadline: 8, idle: 2, {server}}}
+server: {{deadline: 45, idle: 40, {server}}}
 {more}
 """
 
@@ -104,6 +105,6 @@ async def world(
 @asynccontextmanager
 async def client(w: World, **settings: Any) -> AsyncIterator[Any]:
     """Anthropic's own client, which does not retry, for the gateway. `Any`: tests write requests as plain tables."""
-    told = {"api_key": "sk-caller", "max_retries": 0, "timeout": 20, **settings}
+    told = {"api_key": "sk-caller", "max_retries": 0, "timeout": PATIENCE, **settings}
     async with AsyncAnthropic(base_url=w.served.url, **told) as made:
         yield made

@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
@@ -22,6 +22,7 @@ from gateway.metrics import (
     Held,
     Metrics,
     escalations,
+    kinds,
 )
 from gateway.metrics.labels import STAGES
 from gateway.record import AttemptRecord, Facts, JudgedRecord, Record, Seconds, ShadowRecord
@@ -197,8 +198,57 @@ def test_nothing_in_a_record_raises_or_mints_a_label(records: list[Record]) -> N
     assert value(metrics, "weir_observer_errors_total") == 0
 
 
-def test_a_storm_of_names_leaves_series_and_memory_as_they_are() -> None:
-    """After the first unknown name, 2,000 others add no series and are not remembered."""
+names_of_ours = st.sampled_from(["", "intents", "general", "slm", "llm", "error: x", "rules"])
+amounts = st.sampled_from([0.0, 0.003, 0.9, 2.0])
+attempts_of_ours = st.builds(
+    AttemptRecord,
+    number=st.just(0), rung=st.sampled_from(RUNGS), outcome=st.sampled_from(ATTEMPT_OUTCOMES),
+    reason=st.sampled_from(["", "schema"]), probability=st.none() | amounts, start=amounts, seconds=amounts,
+    first_seconds=st.none() | amounts, chunks=st.sampled_from([0, 1, 3]), purpose=st.sampled_from(["", "early"]),
+    tokens=st.builds(Tokens, input=st.sampled_from([0, 8]), cached_input=st.sampled_from([0, 2]), output=st.sampled_from([0, 1])),
+    cost=amounts,
+)  # fmt: skip
+records_of_ours = st.builds(
+    Record,
+    id=st.just("r"), time=st.just(0.0), outcome=st.sampled_from(OUTCOMES), route=st.sampled_from(["", *ROUTES, "gone"]),
+    mode=st.sampled_from(MODES[-2:]), reason=st.sampled_from(["matched", "router_error"]), facts=st.just(Facts(model="m")),
+    direct=st.booleans(), router=names_of_ours, router_errors=st.sampled_from([(), ("rules",)]),
+    attempts=st.lists(attempts_of_ours, max_size=2), served=st.sampled_from(["", *RUNGS]), status=st.sampled_from([200, 503]),
+    error=st.sampled_from(["", "overloaded"]), speculation=st.sampled_from(["", "used", "wasted"]),
+    late_verdict=st.sampled_from(["", "schema"]), top=st.sampled_from(["", "llm"]), counterfactual_cost=amounts,
+    seconds=st.builds(Seconds, total=amounts, upstream=amounts, first_byte=st.none() | amounts, accept=st.none() | amounts),
+)  # fmt: skip
+
+
+def counts(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """What was counted, by series; of the process nothing, nor when a series began."""
+    return {
+        (sample.name, *map(str, sorted(sample.labels.items()))): sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if family.type in ("counter", "histogram") and not sample.name.startswith("process") and "_created" not in sample.name
+    }  # fmt: skip
+
+
+@settings(max_examples=60)
+@given(st.lists(records_of_ours, min_size=1, max_size=8))
+def test_what_is_remembered_of_a_kind_changes_no_count(records: list[Record]) -> None:
+    """A registry that has seen all of them counts what registries have counted that saw one each: two Records that are not of one kind
+    never share its children."""
+    whole, summed = made(), counts(made())
+    for each in records:
+        whole.observe(each)
+        alone = made()
+        alone.observe(each)
+        for name, number in counts(alone).items():
+            summed[name] = summed.get(name, 0.0) + number
+    assert value(whole, "weir_observer_errors_total") == 0
+    assert counts(whole) == pytest.approx(summed)
+
+
+def test_a_storm_of_names_leaves_series_and_memory_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first unknown name, 2,000 others add no series; of their kinds no more are remembered than the bound says."""
+    monkeypatch.setattr(kinds, "KINDS", 50)
     metrics = made()
 
     def storm(n: int) -> Record:
@@ -216,6 +266,8 @@ def test_a_storm_of_names_leaves_series_and_memory_as_they_are() -> None:
         metrics.observe(storm(n))
     assert series(metrics) == before
     assert sum(len(family._kept) for family in vars(metrics).values() if hasattr(family, "_kept")) == kept
+    assert len(metrics._of_requests) <= 50
+    assert len(metrics._of_attempts) <= 50
     assert value(metrics, "weir_requests_total", route="other", outcome="other", mode="other") == 2000
     assert value(metrics, "weir_observer_errors_total") == 0
 
@@ -298,6 +350,8 @@ def test_series_have_the_promised_names_and_labels() -> None:
         "weir_degraded_total": ("route",),
         "weir_late_verdicts_total": ("route", "reason"),
         "weir_speculations_total": ("route", "result"),
+        "weir_backend_local": ("rung",),
+        "weir_gpu_energy_joules_total": ("gpu", "uuid"),
         "weir_engine_up": ("engine",),
         "weir_engine_restarts_total": ("engine",),
         "weir_errors_total": ("code",),
@@ -367,9 +421,10 @@ def test_a_reload_admits_new_names_and_keeps_old_counts() -> None:
     metrics.observe(record(route="fresh"))
     metrics.reconfigure(["fresh"], ["tiny"])
     metrics.observe(record(attempt("tiny"), served="tiny", route="fresh"))
+    metrics.observe(record(route="fresh"))  # of a kind that was seen when its route was none
     assert value(metrics, "weir_requests_total", route="intents", outcome="accepted", mode="enforce") == 1
     assert value(metrics, "weir_requests_total", route="other", outcome="accepted", mode="enforce") == 1
-    assert value(metrics, "weir_requests_total", route="fresh", outcome="accepted", mode="enforce") == 1
+    assert value(metrics, "weir_requests_total", route="fresh", outcome="accepted", mode="enforce") == 2
     assert value(metrics, "weir_served_total", route="fresh", rung="tiny") == 1
 
 
@@ -474,13 +529,19 @@ def test_calibration_is_held_against_what_was_seen() -> None:
 
 
 def test_time_is_split() -> None:
-    """Parse comes before the total; rest is what no stage names; pieces have a mean gap, and a whole answer has none."""
+    """Accept and parse come before the total; rest is what no stage names; pieces have a mean gap, and a whole answer has none. Where
+    the server does not say when a request came, accept is not counted, and write is when it is told."""
     metrics = made()
     pieces = attempt("slm", seconds=1.0, first_seconds=0.2, chunks=5)
     whole = attempt("llm", seconds=1.0, first_seconds=1.0, chunks=1)
     took = Seconds(total=1.5, router=0.1, upstream=1.0, check=0.2, parse=0.05)
     metrics.observe(record(pieces, whole, served="slm", router="rules", seconds=took))
-    stages = {"parse": 0.05, "rest": 0.2, "overhead": 0.5}
+    metrics.observe(record(served="slm", seconds=Seconds(accept=0.03)))
+    metrics.wrote("intents", 0.01)
+    assert value(metrics, "weir_request_seconds_count", route="intents", stage="total") == 2
+    assert value(metrics, "weir_request_seconds_count", route="intents", stage="accept") == 1
+    assert value(metrics, "weir_request_seconds_count", route="intents", stage="write") == 1
+    stages = {"accept": 0.03, "parse": 0.05, "write": 0.01, "rest": 0.2, "overhead": 0.5}
     for stage, seconds in stages.items():
         assert value(metrics, "weir_request_seconds_sum", route="intents", stage=stage) == pytest.approx(seconds)
     assert value(metrics, "weir_chunk_gap_seconds_sum", rung="slm") == pytest.approx(0.2)
@@ -492,6 +553,36 @@ def test_time_is_split() -> None:
     metrics.observe(record(router="error: ValueError"))
     assert value(metrics, "weir_router_seconds_count", tier="rules") == 1
     assert value(metrics, "weir_router_seconds_count", tier="error") == 1
+
+
+def test_a_write_that_cannot_be_counted_is_counted_as_that() -> None:
+    """As with Records: it raises nothing, and an absurd number spoils no sum."""
+    metrics = made()
+    metrics.wrote(["no", "name"], 0.1)  # type: ignore[arg-type]
+    metrics.wrote("junk", float("nan"))
+    assert value(metrics, "weir_observer_errors_total") == 1
+    assert value(metrics, "weir_request_seconds_sum", route="other", stage="write") == 0
+
+
+def test_energy_is_counted_by_card_from_any_thread() -> None:
+    """A counter for each card, that is 0 from its first reading on; what rungs are in the house is told beside it."""
+    metrics = made()
+    metrics.local("slm", True)
+    metrics.local("llm", False)
+
+    def read() -> None:
+        for joules in (0.0, 2.5, 3.0):
+            metrics.energy("0", "GPU-a", joules)
+        metrics.energy("1", "GPU-b", 0.0)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join()
+    page = metrics.render().decode()
+    assert 'weir_gpu_energy_joules_total{gpu="0",uuid="GPU-a"} 5.5' in page
+    assert 'weir_gpu_energy_joules_total{gpu="1",uuid="GPU-b"} 0.0' in page
+    assert 'weir_backend_local{rung="slm"} 1.0' in page
+    assert 'weir_backend_local{rung="llm"} 0.0' in page
 
 
 def test_the_load_of_engines_is_told() -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import math
 import re
-import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 BOARDS = ROOT / "deploy" / "grafana" / "dashboards"
 VARIABLES = {"$__rate_interval": "1m", "$__range": "5m", "$route": ".+", "$rung": ".+"}
 """What Grafana would put there."""
 NAMES = re.compile(r"[a-zA-Z_:]*weir[_:][a-zA-Z0-9_:]+|process_[a-z_]+|\bup\b")
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 CONFIG = """
 global: {{scrape_interval: 2s, evaluation_interval: 2s}}
 rule_files: [{rules}]
@@ -99,15 +100,13 @@ async def prometheus(folder: Path, target: str, rules: Path) -> AsyncIterator[Pr
     """Scrapes `target` (HOST:PORT) every other second. Its data and its log stand in `folder`."""
     config = folder / "prometheus.yml"
     config.write_text(CONFIG.format(rules=rules, target=target))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     command += [f"--web.listen-address={address}", "--log.level=warn"]
     with (folder / "prometheus.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
     try:
-        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=20) as client:
+        async with httpx.AsyncClient(base_url=f"http://{address}", timeout=60) as client:
             await _ready(client, process, folder / "prometheus.log")
             yield Prometheus(client)
     finally:

@@ -35,6 +35,14 @@ def test_asked_again_is_the_same_question_in_the_same_session_soon() -> None:
     assert kinds(record(served=""), record()) == []
 
 
+def test_the_last_answer_is_remembered_whatever_is_done_with_the_signs() -> None:
+    """Who only wants to know whether there is one (`any`) must not stop the memory."""
+    seen = Suspects()
+    seen.look(record())
+    assert any(suspect.kind == "asked_again" for suspect in seen.look(record(served="cloud", time=1)))
+    assert [suspect.rung for suspect in seen.look(record(time=2))] == ["cloud"]
+
+
 def test_a_failed_tool_and_a_retry_blame_the_answer_before() -> None:
     """Also where nobody knows whose that was."""
     assert kinds(record(), record("x", tool_loop=True, tool_error=True)) == [("tool_error", "small")]

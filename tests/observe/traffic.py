@@ -15,9 +15,11 @@ from gateway.settings.load import load
 from gateway.slo import rules
 from tests.backends.scripted_engine import ScriptedEngine
 from tests.backends.upstream import Asked, upstream
-from tests.engines.fakes import FAKE, free_port
+from tests.engines.fakes import FAKE
+from tests.gpus import steady
 from tests.line.speaking import calibrated, label, speaks
 from tests.line.world import BAD, GOOD, asks, says
+from tests.ports import free_port
 from tests.serving import Served, serving
 from tests.waiting import until
 from wire.hashing import short_hash
@@ -27,9 +29,9 @@ engines:
   base: {{model: org/tiny, device: cpu, kv_cache_gib: 1, port: {engine}, command: [{python}, -I, -S, {fake}], stop_seconds: 5,
           env: {{FAKE: "", FAKE_DIR: "{folder}"}}}}
 backends:
-  small: {{kind: vllm, base_url: "{small}/v1", model: slm, timeout: 5, price: {{input: 0.1, output: 0.1}}}}
-  local: {{kind: vllm, engine: base, timeout: 5}}
-  cloud: {{kind: openai, base_url: "{cloud}/v1", model: big, cloud: true, timeout: 5, price: {{input: 1, output: 2}}}}
+  small: {{kind: vllm, base_url: "{small}/v1", model: slm, timeout: 40, price: {{input: 0.1, output: 0.1}}}}
+  local: {{kind: vllm, engine: base, timeout: 40}}
+  cloud: {{kind: openai, base_url: "{cloud}/v1", model: big, cloud: true, timeout: 40, price: {{input: 1, output: 2}}}}
   keyless: {{kind: openai, base_url: "{cloud}/v1", api_key: "${{WEIR_TEST_UNSET}}", model: big, cloud: true,
              price: {{input: 1, output: 2}}}}
 router: {{use: {{kind: cascade, of: [{{kind: rules, name: rules}}]}}, default: general}}
@@ -46,7 +48,7 @@ routes:
 models:
   weir: routed
   local: backend/local
-server: {{deadline: 8, idle: 2}}
+server: {{deadline: 45, idle: 40}}
 """
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -144,7 +146,7 @@ class Traffic:
 
 @asynccontextmanager
 async def traffic(folder: Path) -> AsyncIterator[Traffic]:
-    """A running gateway, one local engine of its own included, and the traffic for it."""
+    """A running gateway, one local engine of its own and a card that counts its energy included, and the traffic for it."""
     models = _Models()
     async with upstream(models.small) as small, upstream(models.cloud) as cloud:
         text = CONFIG.format(
@@ -156,7 +158,7 @@ async def traffic(folder: Path) -> AsyncIterator[Traffic]:
             fake=FAKE,
             folder=folder,
         )
-        async with serving(text, folder, tend=True, engines=os.environ) as served:
+        async with serving(text, folder, tend=True, engines=os.environ, gpus=steady()) as served:
             await until(lambda: served.app.engines.states().get("base", {}).get("ready", False))
             await until(lambda: served.app.live.setup.routes["sure"].mode == "enforce")  # its engine has been asked
             yield Traffic(served, models)

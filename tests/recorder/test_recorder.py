@@ -11,7 +11,7 @@ import pytest
 
 from gateway.record import Facts, Record, decode, encode
 from gateway.recorder import FILE, Recorder, RotatingFile, stored
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 def made(id: str = "r1", **more: Any) -> Record:
@@ -20,7 +20,7 @@ def made(id: str = "r1", **more: Any) -> Record:
     )
 
 
-def run(recorder: Recorder, *records: Record, seconds: float = 5.0) -> None:
+def run(recorder: Recorder, *records: Record, seconds: float = PATIENCE) -> None:
     async def whole() -> None:
         async with recorder.run(seconds):
             for record in records:
@@ -46,7 +46,7 @@ def test_records_are_written_while_the_process_runs(tmp_path: Path) -> None:
     """Nobody has to close for a Record to reach the disk."""
 
     async def whole() -> None:
-        async with Recorder(tmp_path).run() as recorder:
+        async with Recorder(tmp_path).run(PATIENCE) as recorder:
             recorder.record(made())
             path = tmp_path / FILE
             await until(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
@@ -127,12 +127,12 @@ def test_a_full_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     recorder = Recorder(tmp_path)
 
     async def whole() -> None:
-        async with recorder.run():
+        async with recorder.run(PATIENCE):
             recorder.record(made("r1"))
             await until(lambda: recorder.dropped > 0)
             recorder.record(made("r2"))
 
-    asyncio.run(asyncio.wait_for(whole(), 10))
+    asyncio.run(asyncio.wait_for(whole(), 2 * PATIENCE))
     assert recorder.dropped == 1
     assert ids(tmp_path) == ["r2"]
 
@@ -151,7 +151,7 @@ def test_a_disk_that_hangs_does_not_hang_the_end(tmp_path: Path, monkeypatch: py
 
     def hang(_self: RotatingFile, _data: bytes) -> None:
         entered.set()
-        let_go.wait(10)
+        let_go.wait(PATIENCE)
 
     monkeypatch.setattr(RotatingFile, "append", hang)
     recorder = Recorder(tmp_path)
@@ -161,7 +161,7 @@ def test_a_disk_that_hangs_does_not_hang_the_end(tmp_path: Path, monkeypatch: py
         recorder.record(made("r1"))
         await until(entered.is_set)
         recorder.record(made("r2"))
-        await asyncio.wait_for(recorder.close(0.05), 5)
+        await asyncio.wait_for(recorder.close(0.05), PATIENCE / 2)
 
     asyncio.run(whole())
     assert recorder.dropped == 1

@@ -10,6 +10,7 @@ from openai import BadRequestError, InternalServerError, NotFoundError
 from tests.line.world import World, says, world
 from tests.responses.asking import CALL, KEYS, TOOL, client
 from tests.store.redis_server import redis_server
+from tests.waiting import PATIENCE
 
 PUT_OK = 'weir_response_store_total{op="put",result="ok"}'
 PUT_FAILED = 'weir_response_store_total{op="put",result="error"}'
@@ -60,10 +61,10 @@ def test_it_expires(tmp_path: Path) -> None:
     """After `responses.ttl` it is unknown."""
 
     async def run() -> None:
-        async with world(tmp_path, says("x"), says("ok"), more="responses: {ttl: 0.3}") as w, client(w) as c:
+        async with world(tmp_path, says("x"), says("ok"), more="responses: {ttl: 2}") as w, client(w) as c:
             kept = await c.responses.create(model="weir", input="1")
             await c.responses.create(model="weir", input="2", previous_response_id=kept.id)
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(2.1)
             with pytest.raises(BadRequestError):
                 await c.responses.create(model="weir", input="3", previous_response_id=kept.id)
 
@@ -214,7 +215,7 @@ def test_kept_in_redis(tmp_path: Path) -> None:
     """Two gateways with one Redis continue each other's responses; tenants stay apart; nothing can be read there."""
 
     async def run(port: int) -> None:
-        more = f"{KEYS}\n{REDIS.format(port=port, key=KEY, seconds=2)}"
+        more = f"{KEYS}\n{REDIS.format(port=port, key=KEY, seconds=30)}"
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
         async with (
@@ -242,8 +243,9 @@ def test_kept_in_redis(tmp_path: Path) -> None:
         asyncio.run(run(port))
 
 
-def test_a_store_that_is_gone(tmp_path: Path) -> None:
+def test_a_store_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that only wants its answer kept gets its answer; one that needs the store gets a 503 that says so."""
+    monkeypatch.setattr("gateway.store.guard.PAUSE", 3600.0)
 
     async def run() -> None:
         more = REDIS.format(port=1, key=KEY, seconds=0.2)
@@ -253,8 +255,9 @@ def test_a_store_that_is_gone(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_store_that_hangs(tmp_path: Path) -> None:
+def test_a_store_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with one that takes the connection and says nothing: no longer than `responses.timeout`, and only once."""
+    monkeypatch.setattr("gateway.store.guard.PAUSE", 3600.0)
 
     async def run() -> None:
         async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -274,7 +277,7 @@ def test_a_store_that_hangs(tmp_path: Path) -> None:
 
 async def _needs_and_needs_not(w: World, c: Any) -> None:
     for _ in range(2):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert (await c.responses.create(model="weir", input="1")).output_text == "ok"
     assert w.served.metric(PUT_FAILED) == 1
     assert w.served.metric(PUT_SKIPPED) == 1, "a store that failed is left alone for a while"

@@ -82,6 +82,12 @@ def test_globs_are_the_shell_s_and_case_counts(value: str, glob: str) -> None:
     assert matches(match(model=glob), query(model=value)) == fnmatchcase(value, glob)
 
 
+@given(st.text("ab", min_size=1, max_size=3), st.lists(st.text("ab*?", min_size=1, max_size=3), min_size=1, max_size=3))
+def test_one_of_several_globs_is_enough(value: str, globs: list[str]) -> None:
+    """Names in full, patterns, and both beside each other: any of them."""
+    assert matches(match(model=globs), query(model=value)) == any(fnmatchcase(value, glob) for glob in globs)
+
+
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
 def test_a_range_includes_both_ends(value: int, one: int, two: int) -> None:
     """min <= value <= max, and a missing end is open."""

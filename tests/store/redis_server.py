@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.ports import free_port
+
 
 @contextmanager
 def redis_server(folder: Path, port: int | None = None) -> Iterator[int]:
     """Its port."""
-    port = port or _free()
+    port = port or free_port()
     command = [
         "redis-server",
         "--port",
@@ -31,18 +33,11 @@ def redis_server(folder: Path, port: int | None = None) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
-
-
-def _free() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
+        process.wait(60)
 
 
 def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         with socket.socket() as knocking:
             if knocking.connect_ex(("127.0.0.1", port)) == 0:

@@ -9,6 +9,7 @@ import pytest
 from gateway.store.base import StoreError
 from gateway.store.guard import PAUSE, Guarded
 from gateway.store.memory import Memory
+from tests.waiting import PATIENCE
 
 
 class Clock:
@@ -69,7 +70,7 @@ def test_keeping_never_fails(end: Callable[[], Awaitable[None]]) -> None:
     async def run() -> None:
         clock, store = Clock(), Broken(end)
         guard, counted = guarded(store, clock)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert await guard.put("", "a", b"x", 60) is False
         assert await guard.put("", "b", b"x", 60) is False
         assert counted == {("put", "error"): 1, ("put", "skipped"): 1}
@@ -77,7 +78,7 @@ def test_keeping_never_fails(end: Callable[[], Awaitable[None]]) -> None:
         clock.now += PAUSE
         await guard.put("", "c", b"x", 60)
         assert store.asked == 2
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await guard.close() if end is not crashes else None
 
     asyncio.run(run())

@@ -13,13 +13,14 @@ from gateway.settings.model import RedisSettings, ResponsesSettings
 from gateway.store.base import StoreError
 from gateway.store.redis import Redis
 from tests.store.redis_server import redis_server
+from tests.waiting import PATIENCE
 
 KEY = "a long and random secret, surely"
 
 
 def store(port: int, key: str = KEY) -> Redis:
     redis = RedisSettings(url=Secret(f"redis://127.0.0.1:{port}/0"))
-    return Redis(ResponsesSettings(store="redis", redis=redis, key=Secret(key), timeout=1))
+    return Redis(ResponsesSettings(store="redis", redis=redis, key=Secret(key), timeout=30))
 
 
 @pytest.mark.live("redis")
@@ -36,7 +37,7 @@ def test_it_keeps_and_forgets(tmp_path: Path) -> None:
         assert await kept.delete("a", "id") is True
         assert await kept.get("a", "id") is None
         await kept.put("a", "short", b"value", 0.05)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while await kept.get("a", "short") is not None:  # noqa: ASYNC110 - Redis sets no event
                 await asyncio.sleep(0.01)
         await kept.close()

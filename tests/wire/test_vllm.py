@@ -170,6 +170,20 @@ def test_any_types(body: dict[str, Any]) -> None:
     assert None not in told.values()
 
 
+def _wide(**last: Any) -> dict[str, Any]:
+    """A schema of more bytes than are remembered."""
+    fields = {f"field_{number}": {"type": "string", "description": "x" * 20} for number in range(500)}
+    return {"type": "object", "properties": {**fields, **last}}
+
+
+def _deep() -> dict[str, Any]:
+    """A schema that is nested more deeply than can be written as JSON."""
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(300):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
 @pytest.mark.parametrize(
     ("function", "told"),
     [
@@ -177,13 +191,18 @@ def test_any_types(body: dict[str, Any]) -> None:
         ({"name": "f", "parameters": _SCHEMA, "strict": False}, {"name": "f", "parameters": _SCHEMA, "strict": True}),
         ({"name": "f", "parameters": _EXOTIC, "strict": True}, {"name": "f", "parameters": _EXOTIC}),
         ({"name": "f", "parameters": _EXOTIC}, {"name": "f", "parameters": _EXOTIC}),
+        ({"name": "f", "parameters": _wide()}, {"name": "f", "parameters": _wide(), "strict": True}),
+        ({"name": "f", "parameters": _wide(last=_EXOTIC)}, {"name": "f", "parameters": _wide(last=_EXOTIC)}),
+        ({"name": "f", "parameters": _deep()}, {"name": "f", "parameters": _deep(), "strict": True}),
         ({"name": "f"}, {"name": "f"}),
     ],
 )
 def test_strict_tools(function: dict[str, Any], told: dict[str, Any]) -> None:
-    """Arguments are put under a grammar where xgrammar can do all of the schema, and only there; the caller's tool is not changed."""
+    """Arguments are put under a grammar where xgrammar can do all of the schema, and only there; the caller's tool is not changed. The
+    second request with it is told the same."""
     body = {"tools": [{"type": "function", "function": function}], "tool_choice": "required"}
     before = repr(body)
-    assert request(body, None, strict_tools=True)["tools"] == [{"type": "function", "function": told}]
+    for _ in range(2):
+        assert request(body, None, strict_tools=True)["tools"] == [{"type": "function", "function": told}]
     assert request(body, None)["tools"] == body["tools"]
     assert repr(body) == before

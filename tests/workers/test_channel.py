@@ -9,6 +9,7 @@ import pytest
 
 from gateway.workers import channel as channels
 from gateway.workers.channel import Channel, Gone, Refused
+from tests.waiting import PATIENCE
 
 Handle = Callable[[str, bytes], Awaitable[bytes]]
 
@@ -35,7 +36,7 @@ def test_both_ask_and_both_answer() -> None:
 
     async def go() -> None:
         async with pair(echo) as ends:
-            asked = [ends[n % 2].call("m", str(n).encode() * 50_000, 10) for n in range(20)]
+            asked = [ends[n % 2].call("m", str(n).encode() * 50_000, PATIENCE) for n in range(20)]
             assert await asyncio.gather(*asked) == [b"m:" + str(n).encode() * 50_000 for n in range(20)]
 
     asyncio.run(go())
@@ -69,11 +70,13 @@ def test_who_gives_up_is_not_worked_for() -> None:
             return b""
 
         async with pair(slow) as (one, _):
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+                asking = group.create_task(one.call("m"))
+                await begun.wait()
+                asking.cancel()
+                await ended.wait()
             with pytest.raises(TimeoutError):
                 await one.call("m", seconds=0.05)
-            async with asyncio.timeout(5):
-                await begun.wait()
-                await ended.wait()
 
     asyncio.run(go())
 

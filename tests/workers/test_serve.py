@@ -33,7 +33,7 @@ routes:
   general: {ladder: [cloud], mode: enforce}
 models: {weir: routed}
 responses: {store: "off"}
-server: {port: 0, drain: 5, watch: 30, state_dir: "STATE"}
+server: {port: 0, drain: 20, watch: 3600, state_dir: "STATE"}
 """
 SCHEMA = {"type": "object", "properties": {"label": {"enum": ["a", "b"]}}, "required": ["label"]}
 FREE: dict[str, Any] = {"model": "weir", "messages": [{"role": "user", "content": "hello"}]}
@@ -83,13 +83,16 @@ class Instance:
         await asyncio.gather(*(one() for _ in range(at_once)))
 
     async def series(self) -> dict[str, float]:
-        """Sums over labels."""
-        page = (await self.client.get("/metrics")).text
-        sums: dict[str, float] = {}
-        for family in text_string_to_metric_families(page):
-            for sample in family.samples:
-                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-        return sums
+        """Sums over labels. Gauges are those of the workers that told them in time: one at least."""
+        async with asyncio.timeout(SLOW):
+            while True:
+                page = (await self.client.get("/metrics")).text
+                sums: dict[str, float] = {}
+                for family in text_string_to_metric_families(page):
+                    for sample in family.samples:
+                        sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+                if "weir_config_info" in sums:
+                    return sums
 
     async def counted(self) -> float:
         return (await self.series())["weir_requests_total"]
@@ -122,9 +125,11 @@ def _alive(pid: int) -> bool:
 
 
 @asynccontextmanager
-async def instance(folder: Path, workers: int, delay: float = 0.0, more: str = "") -> AsyncIterator[Instance]:
+async def instance(
+    folder: Path, workers: int, delay: float = 0.0, more: str = "", text: str = CONFIG
+) -> AsyncIterator[Instance]:
     config = folder / "weir.yaml"
-    config.write_text(CONFIG.replace("DELAY", str(delay)).replace("STATE", str(folder / "var")) + more)
+    config.write_text(text.replace("DELAY", str(delay)).replace("STATE", str(folder / "var")) + more)
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.cli", "serve", "-c", str(config), "--workers", str(workers)),
@@ -240,7 +245,7 @@ def test_a_killed_supervisor_leaves_nobody(tmp_path: Path) -> None:
             assert len(workers) == 2
             weir.process.kill()
             await weir.process.wait()
-            await until(lambda: not any(map(_alive, workers)), 30)
+            await until(lambda: not any(map(_alive, workers)), SLOW)
 
     asyncio.run(go())
 

@@ -239,11 +239,12 @@ function routes() {
 function backends() {
   $("backends").tBodies[0].replaceChildren(...state.backends.map((backend) => h("tr", {},
     h("th", { scope: "row" }, backend.name, backend.cloud && h("span", { class: "quiet" }, " cloud")),
-    h("td", { class: "wrap" }, h("span", { class: backend.available ? "up" : "down" }, backend.available ? "available" : "not available"), backend.why && `: ${backend.why}`),
+    h("td", { class: "wrap" }, h("span", { class: backend.available ? "up" : "down" }, backend.available ? "available" : "not available"), backend.why && `: ${backend.why}`,
+      backend.view && h("div", { class: "quiet" }, backend.view)),
     h("td", { class: "mono" }, backend.model.length > 32 ? `${backend.model.slice(0, 12)}…` : backend.model),
     h("td", { class: "wrap" }, backend.replicas.length ? backend.replicas.map((one) => h("div", {}, h("span", { class: one.seen ? "up" : "down" }, one.url ?? ""),
       one.seen ? one.running != null && ` ${one.running} running, ${one.waiting} waiting` : " not seen")) : "–"),
-    h("td", { class: "ledger" }, ledger(backend.ledger)))));
+    h("td", { class: "ledger" }, ledger(backend.ledger), backend.ledger_of && h("div", { class: "quiet" }, `as ${backend.ledger_of} knows it`)))));
 }
 
 function ledger(told) {
@@ -254,19 +255,23 @@ function ledger(told) {
 }
 
 function decisions() {
-  const body = $("last").tBodies[0], known = new Set([...body.rows].map((row) => row.dataset.key));
-  const key = (told) => `${told.id} ${told.time}`;
-  const fresh = [];
-  for (const told of state.last) { if (known.has(key(told))) break; fresh.push(told); }
-  body.prepend(...fresh.map((told) => {
+  const body = $("last").tBodies[0], key = (told) => `${told.id} ${told.time}`;
+  const wanted = new Set(state.last.map(key));
+  for (const row of [...body.rows]) if (!wanted.has(row.dataset.key)) row.remove();
+  // Rows that stay are not moved, so that they keep the focus; of several workers one may tell of an older decision later than another.
+  let next = body.firstElementChild;
+  const line = (told) => {
     const row = h("tr", { "data-key": key(told) },
       h("td", {}, h("button", { type: "button", "data-id": told.id }, clock(told.time), h("span", { class: "said" }, `: why ${told.id}`))),
       h("td", {}, told.route || "–"), h("td", {}, h("span", { class: `tag t-${told.outcome}` }, told.outcome)), h("td", {}, words(told.why)),
       h("td", {}, told.served || `error ${told.status}`), h("td", { class: "n" }, told.attempts), h("td", { class: "n" }, seconds(told.seconds)), h("td", { class: "n" }, usd(told.saved)));
     row.onclick = () => { location.hash = `decision=${encodeURIComponent(told.id)}`; story(); };
     return row;
-  }));
-  while (body.rows.length > state.last.length) body.lastElementChild.remove();
+  };
+  for (const told of state.last) {
+    if (next?.dataset.key === key(told)) next = next.nextElementSibling;
+    else body.insertBefore(line(told), next);
+  }
 }
 
 async function loadCurves() {

@@ -10,6 +10,7 @@ from backends.http.local import LocalClient
 from backends.http.pool import Pool
 from tests.backends.http.playing import LOOPS, new_loop
 from tests.backends.upstream import Asked, Handler, Upstream, upstream
+from tests.waiting import PATIENCE
 
 Local = Callable[[LocalClient, Upstream], Awaitable[None]]
 
@@ -43,7 +44,7 @@ EITHER = {name: Loop(name) for name in LOOPS}
 
 async def settled(client: LocalClient, open_: int) -> None:
     """Until the client has `open_` sockets: closing takes a turn of the loop."""
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE):
         while len(client.connections) != open_:  # noqa: ASYNC110 - a transport has no event for its end
             await asyncio.sleep(0.002)
 

@@ -1,18 +1,19 @@
 """Client and server on one loop: either client, either loop, a server that plays what the test writes."""
 
 import asyncio
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 from backends.http.base import Http, Timeouts
 from backends.http.client import AiohttpClient
 from backends.http.local import LocalClient
 from tests.backends.upstream import Asked, Handler, Upstream, upstream
+from tests.waiting import PATIENCE
 
-SHORT = Timeouts(connect=0.15, first_byte=0.15, idle=0.15)
-LONG = Timeouts(connect=5, first_byte=5, idle=5)
+LONG = Timeouts(connect=PATIENCE, first_byte=PATIENCE, idle=PATIENCE)
 
 
 class Client(Http, Protocol):
@@ -81,6 +82,14 @@ async def both(client: Client, handler: Handler) -> AsyncIterator[tuple[Client, 
 async def ask(client: Http, url: str, timeouts: Timeouts = LONG, body: bytes = b"{}") -> bytes:
     async with client.post(url, body, {"content-type": "application/json"}, timeouts) as answer:
         return await answer.read()
+
+
+@contextmanager
+def deaf() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else gets meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 async def echo(asked: Asked) -> None:

@@ -9,6 +9,7 @@ import pytest
 from backends.http.client import AiohttpClient
 from tests.backends.http.playing import ask, echo
 from tests.backends.upstream import Upstream, upstream
+from tests.waiting import PATIENCE
 from wire.errors import Broken
 
 
@@ -30,11 +31,11 @@ def test_cancelled_while_connecting() -> None:
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         try:
-            async with asyncio.timeout(3), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
                 task = group.create_task(ask(client, f"https://127.0.0.1:{port}"))
                 await reached.wait()
                 task.cancel()
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(PATIENCE):
                 await left.wait()
             async with upstream(echo) as other:
                 assert await ask(client, other.url) == b"{}"

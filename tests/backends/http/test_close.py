@@ -10,6 +10,7 @@ from tests.backends.http.local import Loop, full, one_block
 from tests.backends.http.playing import ask, echo
 from tests.backends.http.wire import WiredClient
 from tests.backends.upstream import Upstream, hang
+from tests.waiting import PATIENCE
 from wire.errors import BackendError, Broken
 
 
@@ -18,7 +19,7 @@ def test_closed_at_every_turn_of_the_loop(loop: Loop, turns: int) -> None:
     """Closed after any number of turns, a client has no connection left, and whoever asked has an answer or Broken."""
 
     async def test(client: LocalClient, server: Upstream) -> None:
-        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
             for _ in range(4):
                 group.create_task(_ask_or_broken(client, server.url))
             for _ in range(turns):
@@ -39,7 +40,7 @@ def test_closed_in_the_turn_in_which_a_connection_is_made() -> None:
         client = WiredClient([], "open")
         client.lingers = False
         await client.open()
-        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
             group.create_task(_ask_or_broken(client, "http://here"))
             await asyncio.sleep(0)
             await client.close()
@@ -72,7 +73,7 @@ def test_closing_ends_everything_at_once(loop: Loop, phase: str) -> None:
                 caught.append(exc)
 
         with full() as elsewhere:
-            async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
                 group.create_task(asking(elsewhere if phase == "connecting" else server.url))
                 if phase == "queued":
                     group.create_task(asking(server.url))

@@ -6,14 +6,13 @@ import gc
 import os
 import socket
 import warnings
-from collections.abc import Callable
 
 import pytest
 
 from backends.http.base import Timeouts
 from backends.http.local import LocalClient
 from tests.backends.http.local import Loop, full, the
-from tests.backends.http.playing import ask, echo
+from tests.backends.http.playing import ask, deaf, echo
 from tests.backends.upstream import Upstream
 from wire.errors import Broken, TimedOut
 
@@ -85,33 +84,27 @@ def test_localhost(loop: Loop) -> None:
     loop(echo, test)
 
 
-NOWHERE: dict[str, Callable[[], tuple[str, str]]] = {
-    "refused": lambda: (_refusing(), os.strerror(errno.ECONNREFUSED)),
-    "no such host": lambda: ("http://no-such-host.invalid", "host name"),
-    "no such port": lambda: ("http://127.0.0.1:99999", "URL"),
-    "no host": lambda: ("http://", "URL"),
-    "a host name that is none": lambda: ("http://" + "a" * 64 + ".invalid", "host name"),
-    "a user": lambda: ("http://user:secret@127.0.0.1/", "URL"),
-    "a line break": lambda: ("http://127.0.0.1/a\r\nx: secret", "URL"),
-    "a space": lambda: ("http://127.0.0.1/a b", "URL"),
-    "not ASCII": lambda: ("http://127.0.0.1/ä", "URL"),
+NOWHERE = {
+    "refused": ("http://127.0.0.1:DEAF", os.strerror(errno.ECONNREFUSED)),
+    "no such host": ("http://no-such-host.invalid", "host name"),
+    "no such port": ("http://127.0.0.1:99999", "URL"),
+    "no host": ("http://", "URL"),
+    "a host name that is none": ("http://" + "a" * 64 + ".invalid", "host name"),
+    "a user": ("http://user:secret@127.0.0.1/", "URL"),
+    "a line break": ("http://127.0.0.1/a\r\nx: secret", "URL"),
+    "a space": ("http://127.0.0.1/a b", "URL"),
+    "not ASCII": ("http://127.0.0.1/ä", "URL"),
 }
-
-
-def _refusing() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("case", NOWHERE)
 def test_where_nobody_is(loop: Loop, case: str) -> None:
     """A refused connection, a name that is none, a URL that cannot be asked: Broken, soon, and without what must not be logged."""
-    url, said = NOWHERE[case]()
+    url, said = NOWHERE[case]
 
     async def test(client: LocalClient, server: Upstream) -> None:
-        with pytest.raises(Broken, match=said) as caught:
-            await ask(client, url)
+        with deaf() as port, pytest.raises(Broken, match=said) as caught:
+            await ask(client, url.replace("DEAF", str(port)))
         assert "secret" not in str(caught.value)
 
     loop(echo, test)

@@ -7,9 +7,10 @@ import asyncio
 import gzip
 
 import pytest
+from msgspec.structs import replace
 
 from backends.http.base import Timeouts
-from tests.backends.http.playing import KINDS, LONG, SHORT, Client, Play, ask, both, closes, echo, resets
+from tests.backends.http.playing import KINDS, LONG, Client, Play, ask, closes, deaf, echo, resets
 from tests.backends.upstream import Asked, Handler, Upstream, hang
 from wire.errors import BackendError, Broken, TimedOut
 
@@ -161,11 +162,11 @@ async def _dripping(asked: Asked) -> None:
 @pytest.mark.parametrize(
     ("handler", "timeouts", "phase"),
     [
-        (hang, SHORT, "first_byte"),
-        (_head_only, SHORT, "first_byte"),
-        (_one_block, SHORT, "idle"),
-        (_dripping, Timeouts(first_byte=5, idle=5, total=0.2), "total"),
-        (hang, Timeouts(first_byte=5, idle=5, total=0.2), "total"),
+        (hang, replace(LONG, first_byte=0.15), "first_byte"),
+        (_head_only, replace(LONG, first_byte=0.15), "first_byte"),
+        (_one_block, replace(LONG, idle=0.15), "idle"),
+        (_dripping, replace(LONG, total=0.2), "total"),
+        (hang, replace(LONG, total=0.2), "total"),
     ],
 )
 def test_timeouts(play: Play, handler: Handler, timeouts: Timeouts, phase: str) -> None:
@@ -188,7 +189,7 @@ def test_connect_timeout_counts_the_queue(play: Play) -> None:
             first = group.create_task(ask(client, server.url))
             await server.wait_asked(1)
             with pytest.raises(TimedOut) as caught:
-                await ask(client, server.url, Timeouts(connect=0.1, first_byte=5))
+                await ask(client, server.url, replace(LONG, connect=0.1))
             assert caught.value.phase == "connect"
             first.cancel()
 
@@ -239,21 +240,14 @@ def test_lies_are_errors(play: Play, handler: Handler) -> None:
 def test_nobody_listens(play: Play) -> None:
     """A refused connection is Broken, and the message names the host but neither path, key nor query."""
 
-    async def main() -> None:
-        async with both(play.make(), echo) as (client, server):
-            port = int(server.url.rpartition(":")[2])
-        client = play.make()
-        await client.open()
-        try:
-            with pytest.raises(Broken) as caught:
-                await ask(client, f"http://user:secret@127.0.0.1:{port}/path?key=secret")
-            assert "127.0.0.1" in str(caught.value)
-            assert "secret" not in str(caught.value)
-            assert "path" not in str(caught.value)
-        finally:
-            await client.close()
+    async def test(client: Client, server: Upstream) -> None:
+        with deaf() as port, pytest.raises(Broken) as caught:
+            await ask(client, f"http://user:secret@127.0.0.1:{port}/path?key=secret")
+        assert "127.0.0.1" in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert "path" not in str(caught.value)
 
-    play.run(main())
+    play(echo, test)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +261,7 @@ def test_what_cannot_be_sent(play: Play, url: str, headers: dict[str, str]) -> N
         await client.open()
         try:
             with pytest.raises(BackendError) as caught:
-                async with client.post(url, b"", headers, SHORT):
+                async with client.post(url, b"", headers, LONG):
                     pass
             assert "a\nb" not in str(caught.value)
         finally:

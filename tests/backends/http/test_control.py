@@ -9,12 +9,13 @@ import pytest
 
 from backends.http.control import Control, document
 from tests.backends.upstream import Asked, Handler, hang, upstream
+from tests.waiting import PATIENCE
 from wire.errors import BackendError, Broken, Overloaded, Refused, TimedOut
 
 
 def run(handler: Handler, test: Callable[[Control, str], Awaitable[None]], **config: int) -> None:
     async def main() -> None:
-        async with upstream(handler) as server, asyncio.timeout(10):
+        async with upstream(handler) as server, asyncio.timeout(PATIENCE):
             control = Control(**config)
             try:
                 await test(control, server.url)
@@ -32,8 +33,10 @@ def test_get_and_post() -> None:
     """The path, the body as JSON, and our headers."""
 
     async def test(control: Control, url: str) -> None:
-        assert await control.get(f"{url}/health?a=1", {"authorization": "k"}, 3) == b"GET /health?a=1 HTTP/1.1||k"
-        assert await control.post(f"{url}/x", {"a": [1]}, {}, 3) == b'POST /x HTTP/1.1|{"a":[1]}|'
+        assert (
+            await control.get(f"{url}/health?a=1", {"authorization": "k"}, PATIENCE) == b"GET /health?a=1 HTTP/1.1||k"
+        )
+        assert await control.post(f"{url}/x", {"a": [1]}, {}, PATIENCE) == b'POST /x HTTP/1.1|{"a":[1]}|'
 
     run(echo, test)
 
@@ -49,7 +52,7 @@ def test_statuses(status: int, kind: type[BackendError]) -> None:
 
     async def test(control: Control, url: str) -> None:
         with pytest.raises(kind) as caught:
-            await control.get(url, {}, 3)
+            await control.get(url, {}, PATIENCE)
         assert caught.value.status == status
 
     run(handler, test)
@@ -74,7 +77,7 @@ def test_nobody_there() -> None:
     async def test(control: Control, url: str) -> None:
         for there in ("http://127.0.0.1:1/", url, "http://[bad/"):
             with pytest.raises(Broken):
-                await control.get(there, {}, 3)
+                await control.get(there, {}, PATIENCE)
 
     run(cut, test)
 
@@ -87,7 +90,7 @@ def test_a_flood_is_bounded() -> None:
 
     async def test(control: Control, url: str) -> None:
         with pytest.raises(Broken, match="longer than 4096 bytes"):
-            await control.get(url, {}, 3)
+            await control.get(url, {}, PATIENCE)
 
     run(flood, test, most=4096)
 
@@ -98,7 +101,7 @@ def test_closed_is_closed() -> None:
     async def test(control: Control, url: str) -> None:
         await control.close()
         with pytest.raises(Broken):
-            await control.get(url, {}, 3)
+            await control.get(url, {}, PATIENCE)
 
     run(echo, test)
 

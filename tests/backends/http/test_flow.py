@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from backends.http.base import Timeouts
 from backends.http.connection import HIGH, Connection
@@ -13,9 +14,11 @@ from backends.http.local import LocalClient
 from tests.backends.http.local import Loop, settled
 from tests.backends.http.playing import LONG, ask, echo
 from tests.backends.upstream import Asked, Upstream
+from tests.waiting import PATIENCE, until
 from wire.errors import Broken, TimedOut
 
 MIB = 2**20
+END = b"the end"
 
 
 def test_a_slow_reader_slows_the_server_down(loop: Loop) -> None:
@@ -47,7 +50,7 @@ def test_a_slow_reader_slows_the_server_down(loop: Loop) -> None:
 
 async def _still(value: Callable[[], int]) -> None:
     """Until `value` stands still."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         before = -1
         while value() != before:
             before = value()
@@ -87,7 +90,7 @@ class _Slow:
 async def _slow(test: Callable[[LocalClient, _Slow], Any], client: LocalClient) -> None:
     slow = _Slow()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await test(client, slow)
     finally:
         slow.listening.close()
@@ -95,29 +98,33 @@ async def _slow(test: Callable[[LocalClient, _Slow], Any], client: LocalClient) 
 
 def test_a_slow_server_slows_the_body_down(loop: Loop) -> None:
     """A large body goes out as fast as the server reads it; what the socket does not take is not copied into a buffer."""
-    body = bytes(range(256)) * 4096 * 32
+    body = bytes(range(256)) * 4096 * 32 + END
 
     async def test(client: LocalClient, slow: _Slow) -> None:
         running = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(ask(client, slow.url, Timeouts(first_byte=10), body=body))
+            task = group.create_task(ask(client, slow.url, LONG, body=body))
             with await slow.accept() as sock:
-                await asyncio.sleep(0.2)
-                (conn,) = client.connections
-                transport = conn._transport
-                assert transport is not None
-                assert transport.get_write_buffer_size() <= 6 * 65536
-                got = b""
-                while len(got.partition(b"\r\n\r\n")[2]) < len(body):
+                await until(lambda: _unwritten(client) > 0)  # the socket is full
+                await asyncio.sleep(0.05)
+                assert _unwritten(client) <= 6 * 65536
+                got = bytearray()
+                while not got.endswith(END):
                     got += await running.sock_recv(sock, MIB)
                 await running.sock_sendall(sock, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
                 assert await task == b"ok"
-            assert got.partition(b"\r\n\r\n")[2] == body
+            assert bytes(got).partition(b"\r\n\r\n")[2] == body
 
     async def outer(client: LocalClient, _: Upstream) -> None:
         await _slow(test, client)
 
     loop(echo, outer)
+
+
+def _unwritten(client: LocalClient) -> int:
+    """Bytes that were given to the transports and not yet to the sockets."""
+    transports = [conn._transport for conn in client.connections]
+    return sum(transport.get_write_buffer_size() for transport in transports if transport is not None)
 
 
 @pytest.mark.parametrize("how", ["times out", "is cancelled"])
@@ -126,7 +133,7 @@ def test_a_server_that_never_reads(loop: Loop, how: str) -> None:
 
     async def test(client: LocalClient, slow: _Slow) -> None:
         async with asyncio.TaskGroup() as group:
-            limits = Timeouts(first_byte=0.2 if how == "times out" else 10)
+            limits = replace(LONG, first_byte=0.2) if how == "times out" else LONG
             task = group.create_task(_late(client, slow.url, limits))
             with await slow.accept() as sock:
                 sock.setblocking(False)
@@ -223,8 +230,7 @@ def test_a_server_that_hangs_up_on_a_body(loop: Loop) -> None:
             with await slow.accept() as sock:
                 await asyncio.sleep(0.1)
                 sock.shutdown(socket.SHUT_WR)
-                async with asyncio.timeout(2):
-                    await asyncio.wait([task])
+                await asyncio.wait([task])
                 await settled(client, 0)
 
     async def outer(client: LocalClient, _: Upstream) -> None:
@@ -235,7 +241,7 @@ def test_a_server_that_hangs_up_on_a_body(loop: Loop) -> None:
 
 async def _broken(client: LocalClient, url: str) -> None:
     with pytest.raises(Broken):
-        await ask(client, url, Timeouts(first_byte=10), body=b"x" * (32 * MIB))
+        await ask(client, url, LONG, body=b"x" * (32 * MIB))
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 262144, 262145, 700_001])
@@ -253,19 +259,23 @@ def test_bodies_of_every_size(loop: Loop, size: int) -> None:
 
 def test_idle_counts_from_the_wait(loop: Loop) -> None:
     """A reader that takes its time between two blocks is not told that the server was silent."""
+    goes_on = asyncio.Event()
 
     async def handler(asked: Asked) -> None:
-        await asked.stream(b"one", b"two", end=False)
-        await asyncio.sleep(0.05)
+        await asked.stream(b"one", end=False)
+        await goes_on.wait()
+        await asked.chunk(b"two")
         await asked.send(b"0\r\n\r\n")
 
     async def test(client: LocalClient, server: Upstream) -> None:
-        async with client.post(server.url, b"{}", {}, Timeouts(first_byte=0.15, idle=0.15)) as answer:
-            got = []
-            async for block in answer.blocks():
-                got.append(block)
-                await asyncio.sleep(0.2)
-        assert b"".join(got) == b"onetwo"
+        async with client.post(server.url, b"{}", {}, replace(LONG, first_byte=1.5, idle=1.5)) as answer:
+            blocks = answer.blocks()
+            got = await anext(blocks)
+            await asyncio.sleep(1.6)
+            goes_on.set()
+            async for block in blocks:
+                got += block
+        assert got == b"onetwo"
 
     loop(handler, test)
 
@@ -279,7 +289,7 @@ def test_a_limit_that_is_longer_than_the_one_before(loop: Loop) -> None:
         await asyncio.sleep(60)
 
     async def test(client: LocalClient, server: Upstream) -> None:
-        for limits in (Timeouts(first_byte=0.1, idle=0.25), Timeouts(first_byte=5, idle=0.1)):
+        for limits in (replace(LONG, first_byte=1.0, idle=1.1), replace(LONG, idle=0.1)):
             begun = client.loop.time()
             with pytest.raises(TimedOut) as caught:
                 await ask(client, server.url, limits)
@@ -299,7 +309,7 @@ def test_total_ends_a_stream_that_never_pauses(loop: Loop) -> None:
 
     async def test(client: LocalClient, server: Upstream) -> None:
         with pytest.raises(TimedOut) as caught:
-            await ask(client, server.url, Timeouts(total=0.1))
+            await ask(client, server.url, replace(LONG, total=0.1))
         assert caught.value.phase == "total"
         await server.wait_left(1)
 

@@ -14,6 +14,7 @@ from tests.backends.http.playing import LONG, ask
 from tests.backends.http.test_local import BROKEN, CLOSED, CUT, KEPT
 from tests.backends.http.wire import End, WiredClient
 from tests.backends.upstream import Asked, Upstream
+from tests.waiting import PATIENCE
 from wire.errors import BackendError
 
 SOON = Timeouts(connect=0.5, first_byte=0.03, idle=0.03, total=0.5)
@@ -93,7 +94,7 @@ def play(client: WiredClient, limits: Timeouts, leave: int | None = None) -> byt
 
     async def main() -> None:
         await client.open()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             async with asyncio.TaskGroup() as group:
                 task = group.create_task(first())
                 if leave is not None:
@@ -187,7 +188,7 @@ def test_the_same_over_sockets(answers: list[tuple[bytes, list[int], End]], loop
             except BackendError:
                 return
 
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
             for number in range(len(answers)):
                 group.create_task(one(number))
 

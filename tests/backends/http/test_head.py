@@ -30,6 +30,20 @@ def test_what_the_caller_may_overrule() -> None:
     assert b"host: vllm\r\n" in head
 
 
+def test_a_name_twice_in_other_letters() -> None:
+    """The last one counts, and stands there once."""
+    head = request_head(HERE, {"X-A": "1", "b": "2", "x-a": "3"}, 0)
+    assert b"\r\nb: 2\r\nx-a: 3\r\n" in head
+    assert head.lower().count(b"x-a:") == 1
+
+
+def test_percent_signs_stay() -> None:
+    """In the path, in a name and in a value."""
+    head = request_head(target("http://h/a%20b%s"), {"x%d": "100%s"}, 5)
+    assert head.startswith(b"POST /a%20b%s HTTP/1.1\r\n")
+    assert head.endswith(b"\r\nx%d: 100%s\r\ncontent-length: 5\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     "headers",
     [

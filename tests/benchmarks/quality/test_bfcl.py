@@ -126,7 +126,7 @@ def test_the_oracle_notices_a_changed_request() -> None:
     changed["tools"][0]["function"]["description"] += "."
 
     async def ask() -> tuple[list[int], int]:
-        async with oracle({item.key: item.answer}) as served, httpx.AsyncClient(trust_env=False) as client:
+        async with oracle({item.key: item.answer}) as served, httpx.AsyncClient(trust_env=False, timeout=60) as client:
             url = f"{served.url}/v1/chat/completions"
             statuses = [(await client.post(url, json=body)).status_code for body in (request, changed)]
             return statuses, served.unknown

@@ -1,0 +1,50 @@
+"""A request, and the least likely token of its answer so far > how likely that answer will not be accepted."""
+
+from math import exp, log
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.confidence.outlook import LONGEST, Outlook, hashed
+
+KNOWN = Outlook(
+    intercept=-1.0,
+    words={hashed("narnia")[0]: 3.0},
+    others=0.5,
+    kept=0.5,
+    lows=((0.0, -2.0), (0.5, 0.0), (1.0, 4.0)),
+)
+
+
+def test_the_words_add_up() -> None:
+    """Each different word once, whatever its case and what stands around it; words that nobody knows count alike."""
+    assert Outlook(intercept=-1.0).before("anything") == -1.0
+    assert KNOWN.before("") == -1.0
+    assert KNOWN.before("Narnia, NARNIA!") == 2.0
+    assert KNOWN.before("in narnia now") == 3.0
+    assert Outlook(length=1.0).before("a b c a") == pytest.approx(log(4))
+
+
+@pytest.mark.parametrize(
+    ("lowest", "logit"), [(None, 2.0), (0.0, -1.0), (log(0.75), 0.0), (log(0.5), 1.0), (log(0.25), 3.0), (-99.0, 5.0)]
+)
+def test_tokens_outweigh_words(lowest: float | None, logit: float) -> None:
+    """Before the first token the words stand alone; after it they count for less, and the least likely token adds its own."""
+    assert KNOWN.doubt(2.0, lowest) == pytest.approx(1 / (1 + exp(-logit)))
+
+
+@given(st.floats(-9, 9), st.floats(-30, 0), st.floats(-30, 0))
+def test_the_less_likely_the_more_doubt(before: float, one: float, other: float) -> None:
+    """Always a probability, and it never falls with an unlikelier token."""
+    low, high = sorted((one, other))
+    assert 0 <= KNOWN.doubt(before, high) <= KNOWN.doubt(before, low) <= 1
+
+
+@given(st.text(), st.text())
+def test_any_text_has_words(one: str, other: str) -> None:
+    """Hashes of eight digits, each once; never an error, half a surrogate pair included; what comes after `LONGEST` is not read."""
+    words = hashed(one + "\ud800" + other)
+    assert words == sorted(set(words))
+    assert all(len(word) == 8 for word in words)
+    assert hashed("x" * LONGEST + " " + other) == hashed("x" * LONGEST)

@@ -1,0 +1,155 @@
+"""gateway.story: the Record of one request. It is made by position: what stands where is checked here, field by field."""
+
+from typing import Any, ClassVar, cast
+
+from msgspec import structs
+
+from gateway.decide import Decision, Route, Rung
+from gateway.record import VERSION, Facts, Seconds, VerdictRecord
+from gateway.setup import Setup
+from gateway.story import AttemptStory, Story
+from gateway.validators.base import Verdict
+from wire.errors import TimedOut
+from wire.traceparent import Trace
+from wire.types import Asked, Chunk, Price, Query, Scores, Tokens, Wants
+
+SMALL = Rung("small", threshold=0.75, calibrated="cal", digest="model-digest")
+LARGE = Rung("large", cloud=True)
+PRICE, DEAR = Price(1.0, 0.5, 2.0), Price(100.0, 50.0, 200.0)
+QUERY = Query(
+    text="abc", model="asked", signature="sig", system="sys", tools="too", tool_names=("look", "book"), schema="sch",
+    schema_name="name", turns=3, chars=44, modality=frozenset({"text", "image"}), tenant="ten", session="ses",
+    headers={"x-stainless-retry-count": "2"}, tool_loop=True,
+)  # fmt: skip
+BODY = {"messages": [{"role": "tool", "content": "Error: no such order"}]}
+USAGE = {"prompt_tokens": 1000, "completion_tokens": 500, "prompt_tokens_details": {"cached_tokens": 200}}
+USED = Tokens(1000, 200, 500)
+COST = (800 * 1.0 + 200 * 0.5 + 500 * 2.0) / 1e6
+
+
+class Fixed:
+    """What a Story asks of its Setup, every answer another."""
+
+    digest, router_digest, version = "con", "rou", "wei"
+    prices: ClassVar = {"large": DEAR}
+    time = 100.0
+
+    def clock(self) -> float:
+        return self.time
+
+    def now(self) -> float:
+        return 5000.0
+
+    def text_hash(self, text: str) -> str:
+        return f"hash of {text}"
+
+
+def story(setup: Fixed | None = None) -> Story:
+    """Under way on a route with a small rung and a large one."""
+    asked = Asked(QUERY, BODY, Wants(stream=True), dialect="messages")
+    made = Story(cast(Setup, setup or Fixed()), asked, "req")
+    made.route = Route("road", (SMALL, LARGE))
+    made.decision = Decision("road", "matched", 0.9)
+    return made
+
+
+def attempt(made: Story, rung: Rung = SMALL, **more: Any) -> AttemptStory:
+    """One that was begun a second after the request."""
+    one = AttemptStory(len(made.attempts), more.pop("index", 0), rung, PRICE, 101.0, 200.0, **more)
+    made.attempts.append(one)
+    return one
+
+
+def test_every_field_says_what_it_is_named_for() -> None:
+    """No two values of the story are alike where the fields are of one type, and all stand in the Record."""
+    setup = Fixed()
+    made = story(setup)
+    one = attempt(made)
+    call = {"index": 0, "id": "c", "function": {"name": "book", "arguments": "{}"}}
+    one.gate.feed(Chunk(delta={"content": "answer", "tool_calls": [call]}, usage=USAGE))
+    one.gate.feed(Chunk(finish="stop", probability=0.8, meta={"model": "mod", "tier": "tie", "simulated": True}))
+    one.gate.dropped = 3
+    one.chunks, one.first, one.calls = 7, 101.25, ("book", "invented")
+    one.verdicts = [Verdict("pass", None, "finished"), Verdict("undecided", "low_confidence", "sure_enough", "det")]
+    one.end(103.0)
+    made.delivered, made.complete = one, True
+    made.mode, made.would, made.late = "enforce", "wou", "lat"
+    made.scores = Scores({"road": 0.9}, 0.125, "router", ("tier",))
+    made.accept_seconds, made.parse_seconds, made.router_seconds = 0.01, 0.02, 0.03
+    made.check_seconds, made.first_byte = 0.04, 0.05
+    made.trace = Trace("a" * 32, "b" * 16)
+    setup.time = 104.0
+    record = made.record()
+    assert structs.asdict(record.seconds) == {
+        "total": 4.0, "router": 0.03, "upstream": 2.0, "check": 0.04, "first_byte": 0.05, "parse": 0.02, "accept": 0.01,
+    }  # fmt: skip
+    assert structs.asdict(record.facts) == {
+        "model": "asked", "text_hash": "hash of abc", "signature": "sig", "system": "sys", "tools": "too",
+        "tool_names": ("look", "book"), "schema": "sch", "schema_name": "name", "turns": 3, "chars": 44, "text_chars": 3,
+        "modality": ["image", "text"], "tool_loop": True, "session": "hash of ses", "stream": True, "retries": 2,
+        "tool_error": True,
+    }  # fmt: skip
+    (told,) = record.attempts
+    assert structs.asdict(told) == {
+        "number": 0, "rung": "small", "outcome": "delivered", "reason": "", "error": "", "model": "mod",
+        "verdicts": [VerdictRecord("finished", "pass"), VerdictRecord("sure_enough", "undecided", "low_confidence", "det")],
+        "probability": 0.8, "threshold": 0.75, "tier": "tie", "simulated": True, "start": 1.0, "seconds": 2.0,
+        "first_seconds": 0.25, "tokens": USED, "cost": COST, "finish": "stop", "purpose": "", "chunks": 7,
+        "calls": ["book"],
+    }  # fmt: skip
+    assert structs.asdict(record) == {
+        "id": "req", "time": 5000.0, "outcome": "accepted", "route": "road", "mode": "enforce", "reason": "matched",
+        "facts": record.facts, "version": VERSION, "dialect": "messages", "tenant": "ten", "direct": False, "score": 0.9,
+        "scores": {"road": 0.9}, "out_of_scope": 0.125, "router": "router", "router_errors": ("tier",),
+        "attempts": record.attempts, "served": "small", "escalation": "", "status": 200, "error": "", "finish": "stop",
+        "answer_chars": len("answer") + len("book{}") - 3, "tool_calls": 1, "speculation": "", "late_verdict": "lat",
+        "would": "wou", "top": "large", "seconds": record.seconds, "tokens": USED, "cost": COST,
+        "counterfactual_cost": 100 * COST, "config": "con", "router_hash": "rou", "calibration": "cal", "weir": "wei",
+        "trace": made.trace,
+    }  # fmt: skip
+
+
+def test_what_was_rejected_on_the_way_up() -> None:
+    """The answer below the delivered one has its reason, and so has the Record; sums are of all attempts."""
+    made = story()
+    low = attempt(made)
+    low.verdict = Verdict("fail", "schema", "fits_schema")
+    low.gate.feed(Chunk(delta={"content": "{"}, finish="stop", usage=USAGE))
+    low.end(102.0)
+    high = attempt(made, LARGE, index=1)
+    high.gate.feed(Chunk(delta={"content": "{}"}, finish="stop", usage=USAGE))
+    high.end(104.0)
+    made.plan = structs.replace(made.plan, rungs=(SMALL, LARGE))
+    made.delivered, made.complete = high, True
+    record = made.record()
+    assert (record.outcome, record.served, record.escalation) == ("escalated", "large", "schema")
+    assert [(each.outcome, each.reason) for each in record.attempts] == [("rejected", "schema"), ("delivered", "")]
+    assert [(each.rung.name, why) for each, why in made.rejected()] == [("small", "schema")]
+    assert record.seconds.upstream == 1.0 + 3.0
+    assert record.cost == 2 * COST
+
+
+def test_a_delivered_answer_that_broke_off_is_an_error() -> None:
+    """Alone, delivered, and yet not sound: its attempt has the reason; it was rejected by nobody."""
+    made = story()
+    one = attempt(made)
+    one.gate.feed(Chunk(delta={"content": "half"}))
+    one.end(102.0, TimedOut("too late"))
+    made.plan = structs.replace(made.plan, rungs=(SMALL, LARGE))
+    made.delivered = one
+    record = made.record()
+    (told,) = record.attempts
+    assert (told.outcome, told.reason, told.error) == ("error", "timeout", "too late")
+    assert (record.outcome, record.escalation) == ("cancelled", "")
+    assert made.rejected() == []
+
+
+def test_nobody_answered() -> None:
+    """A request that never came to a rung has a Record too."""
+    made = story()
+    made.route = None
+    record = made.record()
+    assert (record.outcome, record.attempts, record.served, record.top) == ("cancelled", [], "", "")
+    assert (record.tokens, record.cost, record.counterfactual_cost) == (Tokens(), 0.0, 0.0)
+    assert isinstance(record.facts, Facts)
+    assert record.seconds == Seconds(accept=None)

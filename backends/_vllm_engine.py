@@ -179,6 +179,8 @@ class Engine:
     async def _told(self, control: Control, headers: Mapping[str, str], seconds: float) -> Gauges:
         try:
             return gauges(await control.get(f"{self.root}/metrics", headers, seconds))
+        except TimedOut:  # too busy to say: as busy as it was, or the others' requests would all go there
+            return self.gauges
         except BackendError:  # a server without metrics is asked by what this process knows alone
             return Gauges(started=self.gauges.started)
 

@@ -12,6 +12,7 @@ as a second attempt starts.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
+from functools import cached_property
 
 from msgspec import Struct
 
@@ -32,7 +33,7 @@ class Ended(Struct, frozen=True):
 class Race:
     def __init__(self, group: asyncio.TaskGroup, size: int = 64) -> None:
         self._group = group
-        self._queue: asyncio.Queue[Came | Ended] = asyncio.Queue(size)
+        self._size = size
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._alone: tuple[int, AsyncGenerator[Chunk, None]] | None = None
         self._stopped: list[AsyncGenerator[Chunk, None]] = []
@@ -70,6 +71,11 @@ class Race:
         would keep the task group open for ever."""
         for number in list(self._tasks):
             self.stop(number)
+
+    @cached_property
+    def _queue(self) -> "asyncio.Queue[Came | Ended]":
+        """Only where attempts run side by side (2 us)."""
+        return asyncio.Queue(self._size)
 
     @property
     def alone(self) -> bool:

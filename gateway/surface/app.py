@@ -8,13 +8,10 @@ from fastapi import FastAPI
 
 from gateway.dialects import messages
 from gateway.setup import Live
-from gateway.surface.exchange import Exchange, Receive, Scope, Send
+from gateway.surface.exchange import HEADER_BYTES, Exchange, Receive, Scope, Send
 from gateway.surface.listing import Listing
 from gateway.surface.models import request_id_of
 from wire.errors import BadRequest, NotFound, WeirError
-
-HEADER_BYTES = 64 * 1024
-"""Of all request headers together: httptools has no limit of its own."""
 
 
 class Surface:

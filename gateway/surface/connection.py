@@ -13,13 +13,26 @@ from typing import Any
 from urllib.parse import unquote
 
 import httptools
+import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from gateway.surface.exchange import ARRIVED, Responder
+from gateway.surface.exchange import ARRIVED, HEADER_BYTES, Responder
+from wire.errors import BadRequest
 
 _COPIED = 2**16
 """Bytes. Up to here head and body are one write: one call into the kernel."""
 _SLACK = 0.001  # seconds; uvloop's clock stands still within one turn of the loop and counts milliseconds
+
+
+ENDLESS = 2 * HEADER_BYTES
+"""Bytes of a request's head, after the read it began in, past which nobody waits for its end: the parser keeps all of it."""
+_TOO_LARGE = orjson.dumps(
+    BadRequest(f"the request head is larger than {HEADER_BYTES} bytes", status=431, code="headers_too_large").body()
+)
+_REFUSED = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"connection: close\r\n\r\n%b" % (len(_TOO_LARGE), _TOO_LARGE)
+)
 
 
 class Cycle(RequestResponseCycle, Responder):
@@ -96,6 +109,8 @@ class Connection(HttpToolsProtocol):
     caller's time as much as ours."""
 
     _read = 0.0
+    _head: int | None = None
+    """Bytes that came since the read in which a head began; None between heads."""
     _answered: RequestResponseCycle | None = None
     """Whose turn it is; `cycle` is the last that came, which waits for its turn where requests are pipelined."""
     _idle_until = math.inf
@@ -111,9 +126,20 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._read = perf_counter()
+        if self._head is not None:
+            self._head += len(data)
         super().data_received(data)
+        if self._head is not None and self._head > ENDLESS and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:  # else an answer is under way
+                self.transport.write(_REFUSED)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self._head = None
         scope: Any = self.scope
         parser = self.parser
         scope["state"][ARRIVED] = self._read

@@ -38,6 +38,8 @@ HIDDEN = CREDENTIALS | HOP_BY_HOP
 ARRIVED = "weir.arrived"
 """In the scope's `state`: when the server was handed the last bytes of the request's head, as `time.perf_counter` tells it."""
 
+HEADER_BYTES = 64 * 1024
+"""Of all request headers together: httptools has no limit of its own."""
 DRAINED = 64 * 2**20
 """Bytes past the limit that are read, and not kept, before the connection is closed."""
 

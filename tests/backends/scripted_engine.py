@@ -1,5 +1,6 @@
 """A vLLM that the test writes: health, metrics, models, adapters and answers as it sets them, in the shapes of 0.32."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -24,6 +25,8 @@ class ScriptedEngine:
         """False: constraints are accepted and ignored."""
         self.refuses = ""
         """A body field that is answered with 400."""
+        self.late = 0.0
+        """Seconds before /metrics answers."""
         self.chat_status = 200
         self.tells = POEM
         self.seen: list[str] = []
@@ -40,6 +43,7 @@ class ScriptedEngine:
         if path == "/health":
             await asked.answer(b"", status=self.health)
         elif path == "/metrics":
+            await asyncio.sleep(self.late)
             await asked.answer(self._metrics().encode(), headers={"content-type": "text/plain"})
         elif path == "/version":
             await asked.answer(b'{"version":"0.32.0"}')

@@ -419,6 +419,23 @@ def test_the_idle_one_is_asked() -> None:
     run(test)
 
 
+def test_one_that_is_too_busy_to_tell_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last word holds until it has another: silence under load is no idleness."""
+
+    async def test() -> None:
+        async with some(2) as s:
+            s.engines[0].waiting, s.engines[1].waiting = 9, 1
+            backend = s.backend()
+            await backend.look()
+            s.engines[0].late = PATIENCE
+            monkeypatch.setattr("backends._vllm_fleet.ANSWER", (0.2, 0.2))
+            await backend.look()
+            await collect(backend, CALL)
+            assert s.chats() == [0, 1]
+
+    run(test)
+
+
 def test_a_conversation_stays() -> None:
     """Requests of one session go to the replica that answered it first, requests of one kind to one replica while there is room."""
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
 
+import orjson
 import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -543,6 +544,14 @@ class Clock:
 
 class Socket(asyncio.Transport):
     closed = False
+    written = b""
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
     def is_closing(self) -> bool:
         return self.closed
@@ -617,3 +626,36 @@ def test_what_is_used_of_uvicorn() -> None:
     assert "self.pipeline.appendleft((self.cycle, app))" in inspect.getsource(HttpToolsProtocol.on_headers_complete)
     assert "self._unset_keepalive_if_required()" in inspect.getsource(HttpToolsProtocol.data_received)
     assert "self.pipeline.pop()" in inspect.getsource(HttpToolsProtocol.on_response_complete)
+
+
+@pytest.mark.parametrize("piece", [b"a" * 4096, b"x: y\r\n" * 500], ids=["one endless line", "endless lines"])
+def test_a_head_without_an_end(piece: bytes) -> None:
+    """It is refused in the API's own words and the connection closed, long before it fills the memory. Bodies and heads that end may be
+    as many as they like."""
+
+    async def read(exchange: Exchange) -> None:
+        await exchange.body(10**6)
+        await exchange.whole(200, b"hello", {})
+
+    async def run() -> None:
+        socket = Socket()
+        config = uvicorn.Config(App(read), log_config=None)
+        connection = Connection(config, ServerState(), {}, asyncio.get_running_loop())
+        connection.connection_made(socket)
+        for count in range(1, 4):
+            connection.data_received(b"POST / HTTP/1.1\r\ncontent-length: 200000\r\n\r\n")
+            for _ in range(50):
+                connection.data_received(b"b" * 4000)
+            await until(lambda count=count: socket.written.count(b"200 OK") == count)  # type: ignore[misc]
+        assert not socket.closed
+        connection.data_received(b"GET / HTTP/1.1\r\nx: y\r\n" if piece.endswith(b"\n") else b"GET / HTTP/1.1\r\nx: ")
+        sent = 0
+        while not socket.closed:
+            connection.data_received(piece)
+            sent += len(piece)
+            assert sent < 200_000
+        head, body = socket.written.split(b"HTTP/1.1 431 ")[1].split(b"\r\n\r\n")
+        assert head.endswith(b"connection: close")
+        assert orjson.loads(body)["error"]["code"] == "headers_too_large"
+
+    asyncio.run(run())

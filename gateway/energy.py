@@ -93,10 +93,10 @@ class Energy:
                 return
 
     def _count(self, read: Mapping[Card, float]) -> None:
-        """The first reading of a card is where it starts. One that is lower than the last is of a driver that was loaded again."""
+        """The first reading of a card is where it starts, and so is one that is lower than the last (a driver that was loaded again, or a
+        reading gone wrong)."""
         for card, joules in read.items():
-            last = self._last.get(card, joules)
-            grown = joules - last if joules >= last else joules
+            grown = max(0.0, joules - self._last.get(card, joules))
             self._last[card] = joules
             self._shown.energy(str(card.number), card.uuid, grown)
 

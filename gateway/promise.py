@@ -150,10 +150,12 @@ def _start(say: Say, where: Where, name: str, route: RouteSettings, rung: Rung, 
         return None
     start = found.outlook.start_at(2 * route.speculate.waste) if found.outlook is not None else None
     if start is None and found.scorer is not None:  # an encoder's answer comes whole: nothing is lost
-        told = (
-            f"the calibration of '{rung.name}' does not say when: nothing starts early. Run `weir recalibrate {name}`"
-        )
-        say(where, told, "warning")
+        if found.outlook is not None:
+            least = min(map(float, found.outlook.starts), default=1.0) / 2
+            way = f"it knows shares from {least:g} on: raise `waste`"
+        else:
+            way = f"Run `weir recalibrate {name}`; where that changes nothing, its data show no doubt to start by"
+        say(where, f"the calibration of '{rung.name}' does not say when: nothing starts early. {way}", "warning")
     return start
 
 

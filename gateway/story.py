@@ -352,11 +352,19 @@ class Story:
             len(query.text),
             sorted(query.modality),
             query.tool_loop,
-            _session(hashed, query.session) if query.session else "",
+            _hashed(hashed, query.session) if query.session else "",
             self.asked.wants.stream,
             suspects.retries(query.headers),
             query.tool_loop and suspects.failed(self.asked.body),
         )
+
+
+_KEPT = 64
+"""Characters of a session that is kept: what Weir makes up is shorter, what callers name may be anything."""
+
+
+def _hashed(hashed: Callable[[str], str], session: str) -> str:
+    return _session(hashed, session) if len(session) <= _KEPT else hashed(session)
 
 
 @lru_cache(maxsize=4096)

@@ -3,9 +3,9 @@
 Every request of the route brings its share (0.03); a start whose answer was thrown away takes 1. Until that is known it is charged
 with how likely it is to be thrown away, which the calibration says. And the less there is left, the surer a start must be to be of use: a
 full bucket allows what the calibration would allow at twice the share, an empty one nothing. So the allowance goes to those starts that
-save the most for what they waste, and its use settles near the share by itself, also where today's requests are not those of the
-calibration. What went over is paid back before anything starts again. A bucket holds little, so that a quiet night does not allow a
-wasteful morning.
+save the most for what they waste, and its use settles near the share by itself. Where today's requests are not those of the calibration
+it may go over by what is under way at once (AT_ONCE); that is paid back before anything starts again. A bucket holds little, so that a
+quiet night does not allow a wasteful morning.
 """
 
 from collections import OrderedDict
@@ -16,16 +16,20 @@ MOST = 5.0
 FIRST = 1.0
 """What a new bucket holds: the first unsure answer need not wait for 33 requests."""
 LEAST = 0.05
-"""A start under way is charged with this at least: at most MOST / LEAST are under way at once."""
+"""A start under way is charged with this at least."""
+AT_ONCE = 20
+"""Starts of a route under way. Where the calibration is wrong, all of them may be thrown away before any of it is known."""
 ROUTES = 10_000
 """Buckets; names of routes come from configurations, and there may be many reloads."""
 
 
 class _Bucket:
-    __slots__ = ("left", "under_way")
+    __slots__ = ("left", "starts", "under_way")
 
     def __init__(self) -> None:
         self.left = FIRST
+        self.starts = 0
+        """Under way."""
         self.under_way = 0.0
         """Charged for starts of which nothing is known yet."""
 
@@ -44,15 +48,21 @@ class Waste:
         up to which `vain` a full bucket allows it."""
         bucket, charge = self._bucket(route), max(LEAST, vain)
         left = bucket.left - bucket.under_way - charge
-        if left < -1e-9 or vain > most * sqrt(max(0.0, bucket.left - bucket.under_way) / MOST):
+        if (
+            bucket.starts >= AT_ONCE
+            or left < -1e-9
+            or vain > most * sqrt(max(0.0, bucket.left - bucket.under_way) / MOST)
+        ):
             return False
         bucket.under_way += charge
+        bucket.starts += 1
         return True
 
     def settle(self, route: str, vain: float, *, wasted: bool) -> None:
         """What came of a start that was reserved; one that was not made after all was not wasted."""
         bucket = self._bucket(route)
         bucket.under_way = max(0.0, bucket.under_way - max(LEAST, vain))
+        bucket.starts = max(0, bucket.starts - 1)
         bucket.left -= wasted
 
     def _bucket(self, route: str) -> _Bucket:

@@ -7,7 +7,7 @@ from msgspec import structs
 from gateway.decide import Decision, Route, Rung
 from gateway.record import VERSION, Facts, Seconds, VerdictRecord
 from gateway.setup import Setup
-from gateway.story import AttemptStory, Story
+from gateway.story import AttemptStory, Story, _hashed, _session
 from gateway.validators.base import Verdict
 from wire.errors import TimedOut
 from wire.traceparent import Trace
@@ -153,3 +153,12 @@ def test_nobody_answered() -> None:
     assert (record.tokens, record.cost, record.counterfactual_cost) == (Tokens(), 0.0, 0.0)
     assert isinstance(record.facts, Facts)
     assert record.seconds == Seconds(accept=None)
+
+
+def test_only_short_sessions_are_kept() -> None:
+    """Hashed all the same: a caller who names each one anew, at the length of a head, fills no memory."""
+    _session.cache_clear()
+    assert [_hashed(str.upper, "a" * length) for length in (8, 64, 65, 60_000)] == [
+        "A" * n for n in (8, 64, 65, 60_000)
+    ]
+    assert _session.cache_info().currsize == 2

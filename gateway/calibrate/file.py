@@ -1,6 +1,7 @@
 """The folder `calibration/` beside the configuration.
 
-<route>@<rung>@<digest>.json            the curve and the scorer (0644: shares and weights, no text)
+<route>@<rung>@<digest>.json            the curve and the scorer; the outlook knows words that several labelled requests
+                                        share by unkeyed hashes, which can be guessed (0600)
 <route>@<rung>@<digest>.answers.jsonl   what was said, with log-probabilities (0600)
 <route>.labelled.jsonl                  the labelled requests, for `weir recalibrate` (0600)
 """
@@ -95,7 +96,7 @@ def table(about: About, measured: Measured, now: float) -> dict[str, Any]:
 def write(folder: Path, about: About, content: Mapping[str, Any]) -> Path:
     """The file's path. A reader sees the old file or the new one. Raises OSError."""
     path = file_of(folder, about.route, about.rung, about.engine.digest)
-    replace(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE), mode=0o644)
+    replace(path, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE), mode=0o600)
     return path
 
 

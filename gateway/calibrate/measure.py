@@ -28,7 +28,7 @@ from gateway.fitting import (
 )
 from gateway.fitting.promise import Step, Tested
 
-WASTES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
+WASTES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 """Shares of thrown away early starts, for each of which it is kept where they begin (`speculate: {waste: ...}`)."""
 NEVER = -1.0
 """Below every threshold."""

@@ -7,8 +7,8 @@ about one kind of request is wrong about the next (SNIPS: AUROC .85 of the words
 Tried beside these on SNIPS and left out, as they moved the mean start by less than 1 % of the small model's time: pairs of words, the
 function chosen, the members so far, the second least likely token, values that do not stand in the request, the tokens so far.
 
-Fitted by `weir calibrate` beside the scorer (`gateway.fitting.outlook`), kept in its file: words as hashes, and only those that several
-requests have.
+Fitted by `weir calibrate` beside the scorer (`gateway.fitting.outlook`), kept in its file: words as hashes without a key, which who has
+a list of words can guess, and only those that several requests have. The file is the owner's alone, as the labelled requests are.
 """
 
 import re
@@ -39,6 +39,9 @@ class Outlook(Struct, frozen=True):
     """Share of what the words say that still counts once tokens have come."""
     lows: Sequence[tuple[float, float]] = ()
     """(1 - probability of the least likely token so far, what that adds), rising in both; between them linear."""
+    most: tuple[int, int] = (0, 0)
+    """Different words, and such as are not among `words`, of the fitted request that had the most: beyond, more add nothing, as nothing is
+    known of what they say."""
     starts: Mapping[str, float] = {}
     """Wasted share of early starts > the doubt from which on the next rung is started."""
 
@@ -46,7 +49,8 @@ class Outlook(Struct, frozen=True):
         """Log-odds by the request's words, before the answer has begun."""
         seen = hashed(text)
         known = [self.words[word] for word in seen if word in self.words]
-        return self.intercept + sum(known) + self.others * (len(seen) - len(known)) + self.length * log1p(len(seen))
+        length, others = min(len(seen), self.most[0]), min(len(seen) - len(known), self.most[1])
+        return self.intercept + sum(known) + self.others * others + self.length * log1p(length)
 
     def doubt(self, before: float, lowest: float | None) -> float:
         """Probability that the answer will not be accepted. lowest: as a Watch says (nats), None before the first free token."""

@@ -75,13 +75,12 @@ class Watch:
 
 
 def falls(draft: Draft) -> list[float]:
-    """What a Watch says after each token of `draft`, from the first free one on; empty when none was free, or only of the reasoning."""
+    """What a Watch says after each token of `draft`, from the first free one on; empty when none was free. Also of the reasoning, where it
+    counts as an answer: whoever looked at the answer while it grew has seen that too."""
     watch = Watch()
     found: list[float] = []
     for token in draft.logprobs:
         watch.feed(Chunk(logprobs={"content": [token]}))
-        if watch.lowest is None:
-            found.clear()
-        else:
+        if watch.lowest is not None:
             found.append(watch.lowest)
     return found

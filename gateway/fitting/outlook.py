@@ -78,7 +78,9 @@ class _Words:
         count = Counter(word for bag in bags for word in bag)
         often = sorted((word for word, n in count.items() if n >= OFTEN), key=lambda word: (-count[word], word))
         self._place = {word: at for at, word in enumerate(often[:MOST])}
-        self._model = regress(self._matrix(bags), rejected, l2)
+        rows = self._matrix(bags)
+        self._model = regress(rows, rejected, l2)
+        self._most = max(map(len, bags), default=0), int(rows[:, -2].max(initial=0))
 
     def _matrix(self, bags: Sequence[Sequence[str]]) -> Matrix:
         """Which of the words a request has, how many others, and log(1 + how many there are)."""
@@ -97,7 +99,7 @@ class _Words:
         per = np.asarray(model.weights) / np.asarray(model.scale)
         words = {word: float(per[at]) for word, at in self._place.items()}
         intercept = model.intercept - float(per @ np.asarray(model.mean))
-        return Outlook(intercept, words, float(per[-2]), float(per[-1]), told.kept, told.lows, starts)
+        return Outlook(intercept, words, float(per[-2]), float(per[-1]), told.kept, told.lows, self._most, starts)
 
 
 def _unseen(bags: Sequence[Sequence[str]], rejected: Matrix, l2: float) -> Matrix:

@@ -146,10 +146,12 @@ class Joining:
         self._failed = False
 
     async def keep(self) -> None:
-        while not self.over.is_set():
+        over = False
+        while not over:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TELL):
                     await self.over.wait()
+            over = self.over.is_set()  # set while it tells: there is one more to come
             await self.once()
 
     async def once(self) -> None:

@@ -94,7 +94,7 @@ def test_files_hold_secrets_for_the_owner_only(tmp_path: Path) -> None:
     modes = {path.name.partition("@")[0] + path.suffixes[-1]: path for path in (tmp_path / "calibration").iterdir()}
     private = [modes["labels.jsonl"], labelled_of(tmp_path / "calibration", "labels")]
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in private)
-    assert stat.S_IMODE(done.path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(done.path.stat().st_mode) == 0o600
     assert b"messages" not in done.path.read_bytes()
 
 

@@ -12,6 +12,7 @@ KNOWN = Outlook(
     intercept=-1.0,
     words={hashed("narnia")[0]: 3.0},
     others=0.5,
+    most=(9, 2),
     kept=0.5,
     lows=((0.0, -2.0), (0.5, 0.0), (1.0, 4.0)),
 )
@@ -23,7 +24,14 @@ def test_the_words_add_up() -> None:
     assert KNOWN.before("") == -1.0
     assert KNOWN.before("Narnia, NARNIA!") == 2.0
     assert KNOWN.before("in narnia now") == 3.0
-    assert Outlook(length=1.0).before("a b c a") == pytest.approx(log(4))
+    assert Outlook(length=1.0, most=(9, 9)).before("a b c a") == pytest.approx(log(4))
+
+
+def test_a_longer_request_than_any_that_was_fitted_says_no_more() -> None:
+    """Beyond the most words, and the most unknown ones, of a fitted request nothing is added: a pasted mail is not hopeless."""
+    long = " ".join(f"w{number}" for number in range(400))
+    assert KNOWN.before(f"narnia {long}") == KNOWN.before("narnia one two") == 3.0
+    assert Outlook(length=1.0, most=(3, 0)).before(long) == pytest.approx(log(4))
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,11 @@ def test_text_counts_whole_and_reasoning_not() -> None:
     thought = [token("<think>", -9.0), token("hm", -9.0), token("</th", -9.0), token("ink>", -9.0)]
     assert falls(Draft(logprobs=thought)) == []
     assert falls(Draft(logprobs=[*thought, token("\n"), token("flight", -0.7)]))[-1] == -0.7
-    assert falls(Draft(logprobs=[token("hm", -9.0), token("</think>", -9.0), forced('{"a":'), token("1", -0.4)])) == [
-        -0.4
-    ]
+    watch = Watch()
+    for one in (spoken := [token("hm", -9.0), token("</think>", -9.0), forced('{"a":'), token("1", -0.4)]):
+        watch.feed(chunk(one))
+    assert watch.lowest == -0.4
+    assert falls(Draft(logprobs=spoken)) == [-9.0, -0.4], "what was seen on the way was seen"
 
 
 @given(

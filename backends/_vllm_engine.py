@@ -168,7 +168,9 @@ class Engine:
             version = await self._version(control, headers, seconds)
         self.alive = self.seen = True
         self._misses = 0
-        self.gauges, self.own_then, self.version, self.cards = told, own, version, found
+        if told is not self.gauges:  # what was sent since the last word still counts on top of it
+            self.gauges, self.own_then = told, own
+        self.version, self.cards = version, found
 
     def missed(self, exc: BackendError) -> None:
         """A look without an answer."""

@@ -113,9 +113,15 @@ class Race:
         """The end of the attempt that runs `alone`; all that still comes of it goes into `chunks`. None after `seconds` without an end.
         For an answer that comes whole (6 us less than its chunk and its end as events)."""
         assert self._alone is not None
-        end = await self._read(_drained(self._alone[1], chunks), seconds)
+        end = await self._read(self._drained(self._alone[1], chunks), seconds)
         assert not isinstance(end, Came)
         return end
+
+    async def _drained(self, source: AsyncGenerator[Chunk, None], chunks: list[Chunk]) -> None:
+        async for chunk in source:
+            chunks.append(chunk)
+            if self._expired:  # it has swallowed that it was stopped
+                return
 
     async def _read(self, reading: Awaitable[Chunk | None], seconds: float) -> Came | Ended | None:
         """What `reading` brings of the attempt that runs alone; no chunk is its end."""
@@ -185,11 +191,6 @@ class Race:
 
 def _broken(exc: Exception) -> Broken:
     return Broken(f"the backend raised {type(exc).__name__}")
-
-
-async def _drained(source: AsyncGenerator[Chunk, None], chunks: list[Chunk]) -> None:
-    async for chunk in source:
-        chunks.append(chunk)
 
 
 async def _closed(source: AsyncGenerator[Chunk, None]) -> None:

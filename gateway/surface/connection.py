@@ -110,7 +110,8 @@ class Connection(HttpToolsProtocol):
 
     _read = 0.0
     _head: int | None = None
-    """Bytes that came since the read in which a head began; None between heads."""
+    """Bytes that came since the read in which a head, or the trailers of a request, began; None between them."""
+    _trails = False
     _answered: RequestResponseCycle | None = None
     """Whose turn it is; `cycle` is the last that came, which waits for its turn where requests are pipelined."""
     _idle_until = math.inf
@@ -130,13 +131,25 @@ class Connection(HttpToolsProtocol):
             self._head += len(data)
         super().data_received(data)
         if self._head is not None and self._head > ENDLESS and not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:  # else an answer is under way
+            if not self._trails and (self.cycle is None or self.cycle.response_complete):  # else an answer is under way
                 self.transport.write(_REFUSED)
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        self._head = 0
+        self._head, self._trails = 0, False
         super().on_message_begin()
+
+    def on_chunk_header(self) -> None:
+        """Of the last chunk too: what follows that one are trailers, which are as endless as they like."""
+        self._head, self._trails = 0, True
+
+    def on_body(self, body: bytes) -> None:
+        self._head = None
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._head = None
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         self._head = None
@@ -169,6 +182,7 @@ class Connection(HttpToolsProtocol):
             version != "1.0" and parser.should_keep_alive(),
             self.on_response_complete,
         )
+        self.headers = []  # trailers are no headers (RFC 9110, 6.5.1)
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:

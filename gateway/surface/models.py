@@ -104,12 +104,14 @@ class Door:
             try:
                 await self._deliver(exchange, story, race, told, keeper, stamp, writer)
             except WeirError as error:
+                if keeper is not None:
+                    keeper.cancel()
                 log_cause(self._log, story.id, error)
                 await self._refuse(exchange, error, _told(story, told), None if story.verbatim else writer)
             finally:
-                await race.close()
                 if keeper is not None:
                     keeper.cancel()
+                await race.close()
 
     async def _deliver(
         self,

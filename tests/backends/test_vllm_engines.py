@@ -429,7 +429,10 @@ def test_one_that_is_too_busy_to_tell_is_busy(monkeypatch: pytest.MonkeyPatch) -
             await backend.look()
             s.engines[0].late = PATIENCE
             monkeypatch.setattr("backends._vllm_fleet.ANSWER", (0.2, 0.2))
-            await backend.look()
+            (engine, _) = backend._fleet.engines.values()
+            with engine.busy(""):
+                await backend.look()
+                assert engine.load(0.0, True).busy == 10, "and what was sent there since counts on top of it"
             await collect(backend, CALL)
             assert s.chats() == [0, 1]
 

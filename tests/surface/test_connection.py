@@ -628,6 +628,41 @@ def test_what_is_used_of_uvicorn() -> None:
     assert "self.pipeline.pop()" in inspect.getsource(HttpToolsProtocol.on_response_complete)
 
 
+def test_trailers_are_no_headers() -> None:
+    """Also those that come with the head; and without an end they are not waited for."""
+    seen: list[dict[str, str]] = []
+
+    async def read(exchange: Exchange) -> None:
+        seen.append(exchange.headers)
+        await exchange.body(10**6)
+        await exchange.whole(200, b"hello", {})
+
+    async def run() -> None:
+        socket = Socket()
+        connection = Connection(
+            uvicorn.Config(App(read), log_config=None), ServerState(), {}, asyncio.get_running_loop()
+        )
+        connection.connection_made(socket)
+        head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+        for count in (1, 2):
+            connection.data_received(head + b"2\r\nab\r\n0\r\nauthorization: Bearer k\r\n\r\n")
+            await until(lambda count=count: socket.written.count(b"200 OK") == count)  # type: ignore[misc]
+        assert seen == [{"host": "a", "transfer-encoding": "chunked"}] * 2
+        connection.data_received(head)
+        for _ in range(100):
+            connection.data_received(b"fa0\r\n" + b"b" * 4000 + b"\r\n")
+        assert not socket.closed, "a body is as long as its limit says"
+        connection.data_received(b"0\r\n")
+        sent = 0
+        while not socket.closed:
+            connection.data_received(b"x: y\r\n" * 500)
+            sent += 3000
+            assert sent < 200_000
+        assert socket.written.count(b"HTTP/1.1") == 2, "no second answer to one request"
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("piece", [b"a" * 4096, b"x: y\r\n" * 500], ids=["one endless line", "endless lines"])
 def test_a_head_without_an_end(piece: bytes) -> None:
     """It is refused in the API's own words and the connection closed, long before it fills the memory. Bodies and heads that end may be

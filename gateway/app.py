@@ -101,6 +101,16 @@ def engines_of(loaded: Loaded, resolve: Callable[[Path], Path], environ: Mapping
     return planned
 
 
+def want_engines(
+    engines: Supervisor, loaded: Loaded, planned: Plan, environ: Mapping[str, str], log: Log, metrics: Metrics
+) -> None:
+    """From now on `engines` runs what was planned for `loaded`; what the plan has to say is logged."""
+    for told in planned.told:
+        log.event("config_warning", level="warning", warning=str(loaded.lines.mistake(*told)))
+    metrics.engines([process.name for process in planned.processes])
+    engines.want(planned.processes, inherited(loaded.settings, environ))
+
+
 class Application:
     """The ASGI application of one configuration file."""
 
@@ -201,12 +211,8 @@ class Application:
         return None if self._environ is None else engines_of(loaded, self.resources.resolve, self._environ)
 
     def _want(self, loaded: Loaded, planned: Plan | None) -> None:
-        if planned is None or self._environ is None:
-            return
-        for told in planned.told:
-            self.log.event("config_warning", level="warning", warning=str(loaded.lines.mistake(*told)))
-        self.metrics.engines([process.name for process in planned.processes])
-        self.engines.want(planned.processes, inherited(loaded.settings, self._environ))
+        if planned is not None and self._environ is not None:
+            want_engines(self.engines, loaded, planned, self._environ, self.log, self.metrics)
 
     def _traced(self, setup: Setup) -> Tracing | None:
         """None when `telemetry.otlp` names no collector."""

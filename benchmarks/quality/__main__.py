@@ -6,13 +6,13 @@ Writes results/quality.json and the parts' plots beside it. A part that fails en
 import argparse
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
 
 from benchmarks import report
-from benchmarks.quality.parts import PARTS, NotRun, Part, merged, module
+from benchmarks.quality.parts import PARTS, Module, NotRun, Part, merged, module
 
 
 def show(part: Part) -> None:
@@ -44,20 +44,20 @@ def record(name: str, part: Part, goals: dict[str, str], quick: bool) -> None:
         (report.RESULTS / file).write_bytes(drawing)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description="Quality, part by part.")
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of: {', '.join(PARTS)}; none: all")
-    parser.add_argument("--quick", action="store_true", help="a sample of each part, in under a minute")
-    given = parser.parse_args(words)
-    if unknown := sorted(set(given.parts) - PARTS.keys()):
-        parser.error(f"no part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+Record = Callable[[str, Part, dict[str, str], bool], None]
+
+
+def run_parts(
+    wanted: Sequence[str], quick: bool, known: Iterable[str], module: Callable[[str], Module], record: Record
+) -> int:
+    """Measure the parts of `known` that are wanted (none: all), in that order, and record each. The exit status: 1 when one failed."""
     failed = []
-    for name in PARTS:
-        if given.parts and name not in given.parts:
+    for name in known:
+        if wanted and name not in wanted:
             continue
         try:
             part = module(name)
-            record(name, part.run(given.quick), dict(part.GOALS), given.quick)
+            record(name, part.run(quick), dict(part.GOALS), quick)
         except NotRun as exc:
             print(f"  {name}: not run: {exc}")
         except Exception:
@@ -66,6 +66,16 @@ def main(words: Sequence[str] | None = None) -> int:
     if failed:
         print(f"  failed: {', '.join(failed)}")
     return 1 if failed else 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description="Quality, part by part.")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of: {', '.join(PARTS)}; none: all")
+    parser.add_argument("--quick", action="store_true", help="a sample of each part, in under a minute")
+    given = parser.parse_args(words)
+    if unknown := sorted(set(given.parts) - PARTS.keys()):
+        parser.error(f"no part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return run_parts(given.parts, given.quick, PARTS, module, record)
 
 
 if __name__ == "__main__":

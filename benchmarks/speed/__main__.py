@@ -8,7 +8,6 @@ written. `setup` as the only word sets up and measures nothing.
 import argparse
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import orjson
 
 from benchmarks import report
-from benchmarks.quality.__main__ import show
+from benchmarks.quality.__main__ import run_parts, show
 from benchmarks.quality.parts import NotRun, Part
 from benchmarks.speed import _peers, _tools
 from benchmarks.speed.parts import PARTS, merged, module
@@ -63,21 +62,7 @@ def main(words: Sequence[str] | None = None) -> int:
     set_up()
     if given.parts == ["setup"]:
         return 0
-    failed = []
-    for name in PARTS:
-        if given.parts and name not in given.parts:
-            continue
-        try:
-            part = module(name)
-            record(name, part.run(given.quick), dict(part.GOALS), given.quick)
-        except NotRun as exc:
-            print(f"  {name}: not run: {exc}")
-        except Exception:
-            traceback.print_exc()
-            failed.append(name)
-    if failed:
-        print(f"  failed: {', '.join(failed)}")
-    return 1 if failed else 0
+    return run_parts(given.parts, given.quick, PARTS, module, record)
 
 
 if __name__ == "__main__":

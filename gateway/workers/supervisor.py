@@ -27,13 +27,12 @@ from msgspec import Struct, structs
 from prometheus_client import Counter, Gauge
 
 import gateway
-from gateway.app import engines_of, read
+from gateway.app import engines_of, read, want_engines
 from gateway.build import resolve, weir_version
 from gateway.dashboard.joined import Board
 from gateway.energy import Energy, nvml
 from gateway.engines import supervisor as engines
 from gateway.engines.plan import Plan
-from gateway.engines.process import inherited
 from gateway.log import Log
 from gateway.metrics import Metrics
 from gateway.record import decode, encode
@@ -417,12 +416,8 @@ class Supervisor:
         return engines_of(loaded, partial(resolve, loaded.folder), self._environ)
 
     def _want(self, loaded: Loaded, planned: Plan | None) -> None:
-        if planned is None or self._environ is None:
-            return
-        for told in planned.told:
-            self.log.event("config_warning", level="warning", warning=str(loaded.lines.mistake(*told)))
-        self.metrics.engines([process.name for process in planned.processes])
-        self.engines.want(planned.processes, inherited(loaded.settings, self._environ))
+        if planned is not None and self._environ is not None:
+            want_engines(self.engines, loaded, planned, self._environ, self.log, self.metrics)
 
 
 def _packed(loaded: Loaded, number: int) -> bytes:

@@ -31,8 +31,9 @@ class Parts(Struct, frozen=True):
 
 Form = Const | Slot | Parts
 
-_SILENT = frozenset({"title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly"})
-_ROOT = frozenset({"$schema", "$id", "$defs", "definitions"})
+SILENT = frozenset({"title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly"})
+"""Keywords that allow and forbid nothing."""
+ROOT = frozenset({"$schema", "$id", "$defs", "definitions"})
 _LABEL = frozenset({"type", "enum"})
 _OBJECT = frozenset({"type", "properties", "required", "additionalProperties"})
 _DEEPEST = 16
@@ -73,11 +74,11 @@ def _form(
     schema: Any, root: Any, at: str, labels: Mapping[str, frozenset[str]], differences: list[str], depth: int
 ) -> Form | None:
     here = at or "the answer"
-    schema = _resolved(schema, root)
+    schema = resolved(schema, root)
     if not isinstance(schema, dict) or depth > _DEEPEST:
         differences.append(f"{here}: no schema that can be followed")
         return None
-    keys = schema.keys() - _SILENT - (_ROOT if not at else frozenset())
+    keys = schema.keys() - SILENT - (ROOT if not at else frozenset())
     if at in labels:
         differences += _label_differences(schema, keys, here, labels[at])
         return Slot(at)
@@ -120,16 +121,16 @@ def _label_differences(schema: dict[str, Any], keys: set[str], here: str, known:
         return [f"{here}: no list of labels (enum of strings)"]
     found = []
     if missing := sorted(known - set(wanted)):
-        found.append(f"{here}: lacks {len(missing)} of the specialist's {len(known)} labels: {_some(missing)}")
+        found.append(f"{here}: lacks {len(missing)} of the specialist's {len(known)} labels: {some(missing)}")
     if unknown := sorted(set(wanted) - known):
-        found.append(f"{here}: {len(unknown)} labels are unknown to the specialist: {_some(unknown)}")
+        found.append(f"{here}: {len(unknown)} labels are unknown to the specialist: {some(unknown)}")
     more = sorted(keys - _LABEL) + (["type"] if schema.get("type", "string") != "string" else [])
     if more:
-        found.append(f"{here}: more is asked of a label than to be one: {_some(more)}")
+        found.append(f"{here}: more is asked of a label than to be one: {some(more)}")
     return found
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
@@ -146,13 +147,13 @@ def _typed(value: Any, wanted: Any) -> bool:
     return isinstance(wanted, str) and isinstance(value, names.get(wanted, ()))
 
 
-def _resolved(schema: Any, root: Any) -> Any:
+def resolved(schema: Any, root: Any) -> Any:
     """Follow a local `$ref` that stands alone (as pydantic writes enums). None when it leads nowhere."""
     for _ in range(_DEEPEST):
         if not (isinstance(schema, dict) and "$ref" in schema):
             return schema
         target = schema["$ref"]
-        if schema.keys() - _SILENT - {"$ref"} or not isinstance(target, str) or not target.startswith("#/"):
+        if schema.keys() - SILENT - {"$ref"} or not isinstance(target, str) or not target.startswith("#/"):
             return None
         found: Any = root
         for step in target[2:].split("/"):

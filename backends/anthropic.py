@@ -19,7 +19,8 @@ from pydantic import Field, field_validator
 
 from backends._passthrough import judged, presented
 from backends._secret import Secret
-from backends._upstream import encoded, linger, now, plain_url
+from backends._steps import Hand, Steps
+from backends._upstream import encoded, linger, plain_url
 from backends.base import BackendConfig, BackendResources
 from backends.http.base import Answer, Timeouts
 from wire import anthropic_request as wire
@@ -27,7 +28,7 @@ from wire import failures
 from wire.anthropic_answer import Reader
 from wire.errors import BackendError, Broken, TimedOut, Unavailable
 from wire.jsontext import parse
-from wire.types import Call, Chunk
+from wire.types import Call, Chunk, Sink
 
 """Seconds for the body's end to come after message_stop, so that the connection can be kept."""
 _MOST_ERROR = 2**20
@@ -88,27 +89,29 @@ class Anthropic:
         self._http = resources.http
         self._url = f"{config.base_url}/v1/messages"
 
-    async def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
+        return Steps(self._steps(call))
+
+    async def _steps(self, call: Call) -> AsyncGenerator[list[Chunk], Sink | None]:
+        """What a block of the body brings, all at once."""
         body = call.raw or encoded(self.name, self.body(call))
         try:
             async with self._http.post(self._url, body, self._headers(call), self._timeouts(call)) as answer:
                 if not 200 <= answer.status < 300:
                     raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
                 reader = self._reader(call, answer)
-                heard, since = 0, now()
-                async for block in answer.blocks():
-                    for chunk in reader.feed(block):
-                        yield chunk
-                    if reader.heard > heard:
-                        heard, since = reader.heard, now()
-                    elif reader.streaming and not call.raw and now() - since > self.config.silence:
+                hand = Hand(reader)
+                while await answer.pour(hand.take):
+                    if hand.found:
+                        hand.sink = yield hand.found
+                    if hand.silent() > self.config.silence and reader.streaming and not call.raw:
                         raise TimedOut(f"{self.name}: pings only", phase="idle")
                     if reader.done and not call.raw:
                         await linger(answer)
                         break
-                for chunk in reader.close():
-                    yield chunk
+                if found := reader.close():
+                    yield found
         except BackendError as exc:
             raise self._judged(exc) from exc.__cause__
 

@@ -8,7 +8,7 @@ A whole answer is one chunk per choice. It raises `wire.errors.BackendError` (be
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from backends.http.control import Control
     from embed.minilm import MiniLM
     from embed.static import StaticTable
+    from embed.tagger import Tagger
 
 T = TypeVar("T")
 
@@ -59,6 +60,9 @@ class BackendConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    sure: ClassVar[bool] = False
+    """Its answers say themselves how likely they are right (`Chunk.probability`)."""
+
     kind: str
     price: PriceConfig = PriceConfig()
     timeout: float = Field(30.0, gt=0, description="seconds to the end of an answer, before its first byte went out")
@@ -91,6 +95,9 @@ class BackendResources(Protocol):
     def minilm(self, folder: Path) -> "MiniLM | None":
         """The client of the one MiniLM worker process; None when it is switched off."""
 
+    def tagger(self, folder: Path) -> "Tagger":
+        """The client of the one worker process of the tagger in `folder`."""
+
     def resolve(self, path: Path) -> Path:
         """`path` as written in the configuration, against the configuration's folder, then Weir's own."""
 
@@ -104,7 +111,7 @@ class BackendResources(Protocol):
 
 class Backend(Protocol):
     """May have an attribute `dialect`: the API that its upstream speaks ("chat" when it has none). Only requests of that dialect can
-    be passed through unchanged."""
+    be passed through unchanged. What `stream` gives may have a method `step(sink)`, for chunks that come together (`backends._steps`)."""
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError."""

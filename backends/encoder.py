@@ -8,12 +8,13 @@ the specialist's is `Unsupported`: dropping or adding labels would make the prob
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from msgspec import Struct
 from pydantic import Field
 
 from backends._form import Form, Slot, fill, form_of, slots
+from backends._one_text import Turns, text_of
 from backends.base import BackendConfig, BackendResources
 from embed.errors import Busy, EmbedError
 from embed.head import Answer
@@ -30,8 +31,10 @@ _PLANS = 256
 class EncoderConfig(BackendConfig):
     """`kind: encoder`."""
 
+    sure: ClassVar[bool] = True
+
     specialist: Path = Field(description="folder of the specialist, e.g. models/clinc150; its encoders stand beside it")
-    turns: Literal["single", "last"] = Field(
+    turns: Turns = Field(
         "single",
         description="single: only requests of one user message are answered; last: the last user message alone is read",
     )
@@ -87,6 +90,8 @@ class Encoder:
             raise Unsupported(
                 f"the specialist {self._specialist.name} cannot answer this: {'; '.join(plan.differences)}"
             )
+        if call.body.get("tools") and call.body.get("tool_choice") != "none":
+            raise Unsupported("a specialist for labels calls no tools")
         text = text_of(call, self._config.turns)
         try:
             async with asyncio.timeout(call.seconds):
@@ -151,22 +156,3 @@ class Encoder:
                     return _Plan(Slot(pointer), bare=True)
             return _Plan(None, ["the choices are not the labels of any of its parts"])
         return _Plan(None, [f"a {constraint.kind} is not a list of labels"])
-
-
-def text_of(call: Call, turns: Literal["single", "last"]) -> str:
-    """The text to classify. Raises Unsupported for a request of which more than this text would have to be understood."""
-    if call.raw:
-        raise Unsupported("a specialist cannot pass a request through unchanged")
-    if call.body.get("tools") and call.body.get("tool_choice") != "none":
-        raise Unsupported("a specialist calls no tools")
-    if not call.text.strip():
-        raise Unsupported("the last message is no text of a user")
-    users = 0
-    for message in call.body.get("messages") or ():
-        role, content = message.get("role"), message.get("content")
-        users += role == "user"
-        if turns == "single" and (role in ("assistant", "tool", "function") or users > 1):
-            raise Unsupported("the conversation has more than one turn, a specialist reads one text (turns: last)")
-        if isinstance(content, list) and any(part.get("type") not in ("text", "input_text") for part in content):
-            raise Unsupported("a specialist reads text only")
-    return call.text

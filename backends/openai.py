@@ -16,13 +16,14 @@ from pydantic import Field, field_validator
 
 from backends._passthrough import judged, presented
 from backends._secret import Secret
-from backends._upstream import encoded, linger, now, plain_url
+from backends._steps import Hand, Steps
+from backends._upstream import encoded, linger, plain_url
 from backends.base import BackendConfig, BackendResources
 from backends.http.base import Timeouts
 from wire import failures
 from wire.errors import BackendError, TimedOut, Unavailable
 from wire.openai import MOST_BODY, Reader, answered, response_format, says, streams
-from wire.types import Call, Chunk
+from wire.types import Call, Chunk, Sink
 
 _MOST_ERROR = 2**20
 """Bytes of an error body that are read."""
@@ -91,32 +92,33 @@ class OpenAI:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
         return self.ask(self._url, call)
 
-    async def ask(self, url: str, call: Call) -> AsyncGenerator[Chunk, None]:
+    def ask(self, url: str, call: Call) -> Steps:
         """Answer `call` from `url`. As `stream`."""
+        return Steps(self.steps(url, call))
+
+    async def steps(self, url: str, call: Call) -> AsyncGenerator[list[Chunk], Sink | None]:
+        """As `ask`: what a block of the body brings, all at once."""
         body = call.raw or encoded(self.name, self.body(call))
         try:
             async with self._http.post(url, body, self._headers(call), self._timeouts(call)) as answer:
                 if not 200 <= answer.status < 300:
                     raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
                 if not call.raw and not streams(answer.headers):
-                    for chunk in answered(self.name, answer.headers, await answer.read(MOST_BODY)):
-                        yield chunk
+                    yield answered(self.name, answer.headers, await answer.read(MOST_BODY))
                     return
                 reader = Reader(self.name, answer.headers, faithful=bool(call.raw))
-                heard, since = 0, now()
-                async for block in answer.blocks():
-                    for chunk in reader.feed(block):
-                        yield chunk
-                    if reader.heard > heard:
-                        heard, since = reader.heard, now()
-                    elif reader.streaming and not call.raw and now() - since > self._silence(call, heard):
+                hand = Hand(reader)
+                while await answer.pour(hand.take):
+                    if hand.found:
+                        hand.sink = yield hand.found
+                    if hand.silent() > self._silence(call, reader.heard) and reader.streaming and not call.raw:
                         # Keep-alive comments hold the connection open for ever; they are no answer.
-                        raise TimedOut(f"{self.name}: keep-alives only", phase="idle" if heard else "first_byte")
+                        raise TimedOut(f"{self.name}: keep-alives only", phase="idle" if reader.heard else "first_byte")
                     if reader.done and not call.raw:
                         await linger(answer)
                         break
-                for chunk in reader.close():
-                    yield chunk
+                if found := reader.close():
+                    yield found
         except BackendError as exc:
             exc = judged(self.name, exc) if self.config.auth == "passthrough" else exc
             raise self.judge(call, exc) from exc.__cause__

@@ -27,6 +27,7 @@ from pydantic import Field, field_validator, model_validator
 
 from backends._files import digest, stamp
 from backends._probe import probe, worst
+from backends._steps import Steps
 from backends._upstream import now, plain_url
 from backends._vllm_adapter import Adapter
 from backends._vllm_engine import Engine
@@ -36,7 +37,7 @@ from backends.openai import OpenAI, OpenAIConfig
 from wire import vllm
 from wire.errors import BackendError, Broken, Overloaded, TimedOut, Unavailable
 from wire.hashing import short_hash
-from wire.types import Call, Chunk
+from wire.types import Call, Chunk, Sink
 
 _DRAIN = 10.0
 """Seconds that requests on an adapter's old version get before the new one is loaded over it."""
@@ -130,9 +131,9 @@ class Vllm(OpenAI):
         """
         if len(self._fleet.engines) == 1 and not self.config.dns and not self.config.adapter_path:
             return self.ask(self._url, call)
-        return self._balanced(call)
+        return Steps(self._balanced(call))
 
-    async def _balanced(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    async def _balanced(self, call: Call) -> AsyncGenerator[list[Chunk], Sink | None]:
         begun = now()
         queue = self._queue(call, begun)
         model = self._adapter.name if self._adapter else ""
@@ -142,13 +143,14 @@ class Vllm(OpenAI):
             heard = False
             try:
                 with engine.busy(model):
-                    async with aclosing(self.ask(f"{engine.base_url}/chat/completions", left)) as stream:
-                        async for chunk in stream:
-                            if not heard:
-                                heard = True
-                                engine.judge(now(), None)
-                                self._fleet.remember(call.session, engine)
-                            yield chunk
+                    async with aclosing(self.steps(f"{engine.base_url}/chat/completions", left)) as steps:
+                        step = await anext(steps)
+                        heard = True
+                        engine.judge(now(), None)
+                        self._fleet.remember(call.session, engine)
+                        while True:
+                            step = await steps.asend((yield step))
+            except StopAsyncIteration:
                 return
             except BackendError as exc:
                 engine.judge(now(), exc)

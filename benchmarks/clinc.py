@@ -27,8 +27,10 @@ from backends.encoder import Encoder, EncoderConfig
 from backends.http.base import Http
 from backends.http.control import Control
 from benchmarks import report
+from embed.client import Client
 from embed.minilm import MiniLM
 from embed.static import StaticTable
+from embed.tagger import Tagger
 from gateway.confidence import calibration
 from models.rebuild.clinc150 import texts
 from wire.types import Call, Constraint
@@ -57,7 +59,7 @@ class Lent:
     """What the encoder is lent (backends.base.BackendResources): the table, and the one MiniLM client."""
 
     def __init__(self) -> None:
-        self._minilm: MiniLM | None = None
+        self._worker: Client | None = None
 
     @property
     def http(self) -> Http:
@@ -67,8 +69,11 @@ class Lent:
         return StaticTable.load(folder)
 
     def minilm(self, folder: Path) -> MiniLM:
-        self._minilm = self._minilm or MiniLM(folder)
-        return self._minilm
+        self._worker = self._worker or Client(folder)
+        return MiniLM(self._worker)
+
+    def tagger(self, folder: Path) -> Tagger:
+        raise RuntimeError("an encoder calls nothing")
 
     def resolve(self, path: Path) -> Path:
         return path
@@ -81,12 +86,12 @@ class Lent:
         return make()
 
     async def open(self) -> None:
-        if self._minilm is not None:
-            await self._minilm.start()
+        if self._worker is not None:
+            await self._worker.start()
 
     async def close(self) -> None:
-        if self._minilm is not None:
-            await self._minilm.close()
+        if self._worker is not None:
+            await self._worker.close()
 
 
 def schema(labels: Sequence[str]) -> dict[str, Any]:

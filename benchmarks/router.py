@@ -4,7 +4,7 @@
 
 Texts have exactly 64 tokens, are put together from words of CLINC150 and GSM8K, and none is shown twice. The process is pinned to one
 core, and what the collector could look at is frozen, as `weir serve` does it. Two states of the static tier's memo, which keeps the
-pieces of words that are not in the vocabulary: *warm* (words seen before, the text not) is `router.decision_*`; *cold* is
+sum of each word's tokens: *warm* (words seen before, the text not) is `router.decision_*`; *cold* is
 `router.decision_cold_*`, an eighth of the words being invented, so that the memo never helps.
 
 The cascade is the demo's: rules for two routes, embedding with a handful of examples. `router.decision_150_routes_*` is the same with
@@ -27,6 +27,8 @@ from typing import Any
 from msgspec import structs
 
 from benchmarks import report
+from embed.client import Client
+from embed.minilm import MiniLM
 from embed.static import StaticTable
 from gateway.app import Resources, build
 from gateway.decide import decide
@@ -131,15 +133,15 @@ async def timed(texts: Sequence[str], encode: Callable[[str], Awaitable[Any]]) -
 
 async def minilm(resources: Resources, long: Sequence[str], short: Sequence[str]) -> dict[str, float]:
     """MiniLM in its worker process, asked from here, one text at a time: 64 tokens, and utterances of CLINC150."""
-    client = resources.minilm(MINILM)
-    assert client is not None
-    await client.start()
+    worker = Client(resources.resolve(MINILM))
+    client = MiniLM(worker)
+    await worker.start()
     try:
         await timed(short[:20], client.encode)
         full = await timed(long, client.encode)
         brief = await timed(short, client.encode)
     finally:
-        await client.close()
+        await worker.close()
     return {**_percentiles("minilm.encode", full), **_percentiles("minilm.utterance", brief)}
 
 

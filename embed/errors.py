@@ -2,6 +2,7 @@
 
     EmbedError          the folder cannot be used, the client is closed, the worker refused the text
      +- DigestMismatch  a file is not the one its manifest names
+     +- TooLong         the text has more word pieces than the model reads
      +- Busy            the bounded queue is full: come back later or do without
      +- WorkerDied      the worker process ended or hung; the client restarts it by itself
 
@@ -15,6 +16,10 @@ class EmbedError(Exception):
 
 class DigestMismatch(EmbedError):
     """A file's SHA-256 is not the one in manifest.json: a damaged checkout, or somebody changed it by hand."""
+
+
+class TooLong(EmbedError):
+    """The text is longer than what the model reads, and cutting it would change the answer."""
 
 
 class Busy(EmbedError):

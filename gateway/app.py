@@ -2,7 +2,7 @@
 
     weir.yaml > Loaded > Setup > Surface
 
-Whatever lives longer than a request is started and stopped here, in one lifespan: the HTTP client, the MiniLM worker process, the
+Whatever lives longer than a request is started and stopped here, in one lifespan: the HTTP client, small models' worker processes, the
 recorder, the log, and the watcher that reloads. A reload builds a whole new Setup beside the old one and swaps one reference; when
 anything about it is wrong the old one stays, and says so.
 """
@@ -18,7 +18,7 @@ from msgspec import structs
 
 from backends.base import BackendConfig
 from backends.embedding.base import EmbedderConfig
-from embed.minilm import MiniLM
+from embed.client import Client, Worker
 from gateway import build as building
 from gateway import store
 from gateway.access.limits import Limits
@@ -69,7 +69,7 @@ class Siblings(Protocol):
     @property
     def instance(self) -> Instance: ...
 
-    def minilm(self, folder: Path) -> MiniLM: ...
+    def model(self, folder: Path) -> Worker: ...
 
 
 def read(config: Path, overrides: Mapping[str, object]) -> Loaded:
@@ -134,7 +134,7 @@ class Application:
         self._siblings = siblings
         self._loaded = siblings.loaded if siblings else loaded or read(config, self._overrides)
         self._candidate: tuple[Loaded, Setup] | None = None
-        self.resources = Resources(self._loaded.folder, siblings.minilm if siblings else MiniLM)
+        self.resources = Resources(self._loaded.folder, siblings.model if siblings else Client)
         setup = build(self._loaded, self.resources)
         settings = setup.settings
         self.log = log or Log(off=settings.telemetry.log == "off")
@@ -152,7 +152,7 @@ class Application:
         )
         self.tracing = self._traced(setup)
         traces = (self.tracing.observe,) if self.tracing else ()
-        self.live = Live(setup, (self.metrics.observe, self.recorder.record, self.log.request, *traces))
+        self.live = Live(setup, (self.metrics.observe, self.recorder.record, self.log.requests, *traces))
         self.live.sample = settings.telemetry.otlp.sample if settings.telemetry.otlp else None
         self.off_path = OffPath(
             on_error=lambda exc: self.log.event("off_path_failed", level="error", error=type(exc).__name__)
@@ -186,7 +186,9 @@ class Application:
             "/messages/count_tokens": Count(self.live, self._limits),
             "/responses": ResponsesDoor(self.live, self._limits, self.log, shelf),
         }
-        instance = siblings.instance if siblings else Alone(self.metrics, self.recorder, self.engines.states)
+        instance = (
+            siblings.instance if siblings else Alone(self.metrics, self.recorder, self.engines.states, self.live.fold)
+        )
         administration = operations(self.live, instance)
         self.dashboard = Dashboard(
             self.live, instance.find, lambda: self._loaded.calibrations, self.resources.resolve, alone=siblings is None
@@ -272,6 +274,8 @@ class Application:
         if self._energy is not None:
             self._energy.start()
             stack.callback(self._energy.close)
+        self.live.gather()
+        stack.callback(self.live.settle)
         self._read_bypass()
 
     # -- reload ---------------------------------------------------------------------------------------------------------------------
@@ -338,6 +342,7 @@ class Application:
             await self._use(loaded, setup, None)
 
     async def _use(self, loaded: Loaded, setup: Setup, planned: Plan | None) -> None:
+        self.live.fold()  # under the names of the configuration that they were answered by
         self._loaded = loaded
         self._limits.now = Limits(setup.settings.access.keys, self._limits.now)
         names = [*setup.rungs, *setup.embedders]

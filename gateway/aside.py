@@ -9,6 +9,7 @@ from contextlib import aclosing
 from msgspec import structs
 
 from gateway.calls import ask_of, call_for, validators_for
+from gateway.confidence import Second
 from gateway.decide import Decision, Route, Rung
 from gateway.escalate import plan
 from gateway.judge import judge
@@ -65,7 +66,9 @@ async def ask(story: Story, rung: Rung, call: Call | None = None) -> AttemptStor
 
 
 async def check(
-    story: Story, rung: Rung, drafts: Sequence[Draft], *, soft: bool = True
+    story: Story, rung: Rung, drafts: Sequence[Draft], *, soft: bool = True, second: Second | None = None
 ) -> tuple[Verdict, list[Verdict]]:
-    """Judge an answer of `rung` as the line would: one verdict, and every single one. soft: also how sure it is."""
-    return await judge(validators_for(story, rung, soft=soft), drafts, ask_of(story, rung))
+    """Judge an answer of `rung` as the line would: one verdict, and every single one. soft: also how sure it is; second: with what it is
+    weighed."""
+    ask = structs.replace(ask_of(story, rung), second=second)
+    return await judge(validators_for(story, rung, soft=soft), drafts, ask)

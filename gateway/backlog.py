@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -56,6 +56,15 @@ class Backlog(Generic[T]):
             self._awake = True
             self._pending.set()
         return True
+
+    def put_all(self, items: Sequence[T]) -> int:
+        """`put` each, in order. Returns how many were not taken."""
+        room = 0 if self._closed else max(0, self._limit - len(self._queue))
+        self._queue.extend(items if len(items) <= room else items[:room])
+        if room and not self._awake:
+            self._awake = True
+            self._pending.set()
+        return max(0, len(items) - room)
 
     def start(self) -> None:
         """Start the thread, inside a running loop. Raises RuntimeError the second time: a backlog lives once."""

@@ -108,6 +108,7 @@ def growing(story: Story, attempt: AttemptStory) -> Growing | None:
         start=rung.start if rung.start is not None else 1.0,
         collapsed=collapsed,
         window=window,
+        weighed=plan.agreement == "weighed",
     )
 
 
@@ -123,7 +124,7 @@ def _may_flow(story: Story, attempt: AttemptStory) -> bool:
         and asked.wants.stream
         and asked.wants.n == 1
         and not forced
-        and story.plan.agreement != "always"
+        and story.plan.agreement not in escalate.BESIDE
         and constraint_for(story, attempt.rung) is None
     )
 
@@ -230,15 +231,18 @@ def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
     messages = body.get("messages") or ()
     if getattr(story.setup.backends[rung.name], "dialect", "chat") == "messages":
         return body
-    if not any(THINKING in message for message in messages):
+    for message in messages:
+        if THINKING in message:
+            break
+    else:
         return body
     kept = [{key: value for key, value in message.items() if key != THINKING} for message in messages]
     return {**body, "messages": kept}
 
 
 def _unmarked(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    tools = body.get("tools") or ()
-    if not any(WRITES in tool or WRITES in (tool.get("function") or ()) for tool in tools):
+    tools = body.get("tools")
+    if not tools or not any(WRITES in tool or WRITES in (tool.get("function") or ()) for tool in tools):
         return body
     return {**body, "tools": [_without_mark(tool) for tool in tools]}
 
@@ -254,9 +258,11 @@ def _within(story: Story, rung: Rung) -> Mapping[str, Any]:
     """Anthropic's clients must name a limit of output tokens, and name large ones; vLLM refuses a limit that does not fit behind the
     prompt. So theirs, and only theirs, is lowered to what a rung with a known `context_length` has room for."""
     body = story.asked.body
+    if story.asked.dialect != "messages":
+        return body
     context = story.setup.settings.backends[rung.name].context_length
     wanted = body.get("max_completion_tokens")
-    if story.asked.dialect != "messages" or context is None or not isinstance(wanted, int):
+    if context is None or not isinstance(wanted, int):
         return body
     room = context - int(story.prompt.input * MARGIN)
     return {**body, "max_completion_tokens": room} if 0 < room < wanted else body
@@ -281,7 +287,9 @@ def ask_of(story: Story, rung: Rung) -> Ask:
 
 def _stricter(route: Route | None) -> dict[str, float]:
     """Tool > threshold, for tools whose calls the route wants to be surer of than of the rest."""
-    rules = route.tools if route is not None else {}
+    rules = route.tools if route is not None else None
+    if not rules:
+        return {}
     return {name: rule.threshold for name, rule in rules.items() if rule.threshold is not None}
 
 

@@ -68,7 +68,7 @@ class Route(Struct, frozen=True):
     seconds: float = 60.0
     companion: Rung | None = None
     """The second small model of `agrees_with`."""
-    agreement: Literal["", "always", "grey"] = ""
+    agreement: Literal["", "always", "grey", "weighed"] = ""
     repair: int = 0
     samples: int = 0
     temperature: float = 0.7

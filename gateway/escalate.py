@@ -28,6 +28,7 @@ May an answer be delivered? `standing` says good, open or bad:
                         that only a larger model may call, whatever its verdict
       flows             free text, its window full and nothing failed: good while it runs
       agreement always  and the companion says the same; one that calls a tool of `local: agree` needs that on any route
+      agreement weighed what the companion says is part of its verdict: whole, and without one, it is open as long as that runs
       agreement grey    a `low_confidence` in the grey zone is good too when the companion says the same
       samples           or when more than half of the samples and itself do: the first that said so is delivered
     an early rung       open until every attempt below it is bad
@@ -62,6 +63,10 @@ Local = Literal["always", "agree", "never"]
 """May a small model's call of a tool be delivered?"""
 OPINIONS = ("agree", "sample")
 """Purposes of attempts that are evidence for another one."""
+Agreement = Literal["", "always", "grey", "weighed"]
+"""When the companion is asked, and what for; "": never."""
+BESIDE = ("always", "weighed")
+"""The companion is asked beside every small answer, and none is taken without its."""
 
 
 class Plan(Struct, frozen=True):
@@ -81,7 +86,7 @@ class Plan(Struct, frozen=True):
     reserve: float = 0.5
     """Share of the time left that a rung leaves to those above it."""
     companion: Rung | None = None
-    agreement: Literal["", "always", "grey"] = ""
+    agreement: Agreement = ""
     repair: int = 0
     samples: int = 0
     early: bool = False
@@ -109,7 +114,8 @@ class Attempt(Struct, frozen=True):
     begun: bool = False
     """Content has come."""
     verdict: Verdict | None = None
-    """None until something could be judged. Final when not running."""
+    """None until something could be judged. Final when not running; a whole answer that waits to be weighed with the companion's has
+    none yet."""
     error: Reason | None = None
     """It did not answer."""
     cost: float = 0.0
@@ -244,7 +250,7 @@ def next_step(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:
     if repair is not None:
         return repair
     index, refusal = _next_rung(plan, attempts)
-    if opinion is not None and (index is None or not (_small(plan, index) and plan.agreement == "always")):
+    if opinion is not None and (index is None or not (_small(plan, index) and plan.agreement in BESIDE)):
         return Stop(opinion.number)
     if index is not None:
         return Start(index, _seconds(plan, index, attempts, budget))
@@ -313,11 +319,13 @@ def ladder(attempts: Sequence[Attempt]) -> list[Attempt]:
 def _small_answer(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standing:
     verdict = attempt.verdict
     if attempt.running and not (verdict is not None and verdict.opinion == "fail"):
-        flows = attempt.flows and verdict is None and plan.agreement != "always"
+        flows = attempt.flows and verdict is None and plan.agreement not in BESIDE
         return GOOD if flows else OPEN
+    if verdict is None and not attempt.running and not attempt.stopped and _weighing(plan, attempts):
+        return OPEN
     if attempt.running or attempt.stopped or verdict is None:
         return Standing("bad", _reason(attempt))
-    grey = not verdict.passed and _in_grey(attempt) and plan.agreement != "always"
+    grey = not verdict.passed and _in_grey(attempt) and plan.agreement not in BESIDE
     if not verdict.passed and not grey:
         return Standing("bad", verdict.reason)
     rule = effect(plan, attempt.calls)
@@ -344,6 +352,11 @@ def _agreed(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standi
     if usable and attempt.answer and companion.answer == attempt.answer:
         return GOOD
     return Standing("bad", "disagreement")
+
+
+def _weighing(plan: Plan, attempts: Sequence[Attempt]) -> bool:
+    """Is the companion's answer, which is to be weighed with others, still to come?"""
+    return plan.agreement == "weighed" and any(other.purpose == "agree" and other.running for other in attempts)
 
 
 def _voted(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standing:
@@ -431,7 +444,7 @@ def _beside(
     for attempt, stands in pending:
         if attempt.purpose in OPINIONS or not _small(plan, attempt.rung):
             continue
-        beside = attempt.running and plan.agreement == "always"
+        beside = attempt.running and plan.agreement in BESIDE
         if beside or stands.needs == "agree":
             start = _companion(plan, attempts, budget)
         elif stands.needs == "sample":
@@ -513,7 +526,7 @@ def _next_rung(plan: Plan, attempts: Sequence[Attempt]) -> tuple[int | None, Giv
     asked = _asked(attempts)
     obstacles: list[GiveUp] = []
     for index in range(asked + 1, len(plan.rungs)):
-        if plan.agreement == "always" and _small(plan, index) and _alone(attempts):
+        if plan.agreement in BESIDE and _small(plan, index) and _alone(attempts):
             continue
         obstacle = _obstacle(plan, plan.rungs[index], attempts)
         if obstacle is None:
@@ -528,7 +541,7 @@ def _next_rung(plan: Plan, attempts: Sequence[Attempt]) -> tuple[int | None, Giv
 
 
 def _alone(attempts: Sequence[Attempt]) -> bool:
-    """The companion gave nothing that a small answer could agree with."""
+    """The companion gave nothing that a small answer could agree, or be weighed, with."""
     companion = next((attempt for attempt in attempts if attempt.purpose == "agree"), None)
     return companion is not None and not companion.running and not _votes(companion)
 

@@ -8,6 +8,7 @@ what was held back. Calls, the finish and all that follows a call wait for the e
 """
 
 import re
+from collections.abc import Sequence
 
 from gateway.fold import Fold
 from wire.types import Chunk
@@ -39,6 +40,13 @@ class Gate:
             return [chunk]
         self._held.append(chunk)
         return []
+
+    def pass_on(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """`chunks`, which go out: for an attempt that is open and does not lag."""
+        add = self.fold.add
+        for chunk in chunks:
+            add(chunk)
+        return chunks
 
     def open(self, lag: int | None = None) -> list[Chunk]:
         """Let out what was held, in order. Opening twice lets nothing out twice. lag: characters of text to keep back from now on; None:

@@ -5,14 +5,16 @@ Fed every chunk of one attempt, in order, and only where the plan asks for it: a
 
 from collections.abc import Mapping, Sequence
 
-from gateway.confidence.outlook import Outlook
+from gateway.confidence.features import second_odds
+from gateway.confidence.outlook import Outlook, spoken
+from gateway.confidence.parting import Parting, said
 from gateway.confidence.watch import Watch
 from gateway.fold import CallNumbers
 from gateway.validators.base import Ask, Validator, Verdict
 from gateway.validators.fits_schema import FitsSchema
 from gateway.validators.prefix import Prefix
 from gateway.validators.tool_arguments import ToolArguments
-from wire.types import Chunk, Json
+from wire.types import Chunk, Draft, Json
 
 COLLAPSED = "collapsed"
 """Names this look in a verdict, as a validator's kind would."""
@@ -23,7 +25,8 @@ class Growing:
 
     validators: the route's; only what they would judge in the end is judged here. outlook: makes `doubt`, before the first chunk by the
     words of `text` (what the user asked last); None: nobody doubts. start: the doubt that is worth telling. collapsed: a log-probability
-    (nats), as in `Rung`. window: characters of free text after which it may flow; None: it may not.
+    (nats), as in `Rung`. window: characters of free text after which it may flow; None: it may not. weighed: a second model is asked
+    beside this one, and `hear` will tell what it said.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Growing:
         start: float = 1.0,
         collapsed: float | None = None,
         window: int | None = None,
+        weighed: bool = False,
     ) -> None:
         self.doubt = 0.0
         """The largest so far: probability that the answer will not be accepted. 0 without an outlook."""
@@ -47,6 +51,10 @@ class Growing:
         self._outlook, self._start, self._collapsed = outlook, start, collapsed
         self._watch = Watch() if outlook is not None or collapsed is not None else None
         self._before = outlook.before(text) if outlook is not None else 0.0
+        self._waiting: list[Chunk] | None = [] if weighed and outlook is not None and outlook.beside else None
+        """What came before the second was heard."""
+        self._parting: Parting | None = None
+        self._second = 0.0
         self._doubts(None)
         self._tools = ask.tools if any(isinstance(check, ToolArguments) for check in validators) else None
         self._calls: dict[int, tuple[CallNumbers, dict[int, Prefix]]] = {}
@@ -56,6 +64,29 @@ class Growing:
         fits = not may_call and any(isinstance(check, FitsSchema) for check in validators)
         self._schema: Json | None = wanted.value if wanted is not None and wanted.kind == "schema" else None
         self._json = fits and wanted is not None and wanted.kind in ("schema", "json")
+
+    @property
+    def listens(self) -> bool:
+        """It waits for what the second model says."""
+        return self._waiting is not None
+
+    def hear(self, second: Draft | None, probability: float | None) -> None:
+        """What the second model said, and how sure it is of that. None: nothing that this answer could be weighed with."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return
+        if second is None:
+            self.doubt = 1.0
+            return
+        assert self._outlook is not None
+        assert self._outlook.beside is not None
+        beside, told = self._outlook.beside, said(second)
+        self._second = second_odds(probability)
+        self._before = beside.before(self._before, self._second, spoken(told))
+        self._parting = Parting(told)
+        for chunk in waiting:
+            self._parting.feed(chunk)
+        self._doubts(self._watch.lowest if self._watch is not None else None)
 
     @property
     def unsure(self) -> bool:
@@ -73,6 +104,10 @@ class Growing:
         if self._watch is None:
             return failed
         self._watch.feed(chunk)
+        if self._parting is not None:
+            self._parting.feed(chunk)
+        elif self._waiting is not None:
+            self._waiting.append(chunk)
         lowest = self._watch.lowest
         if lowest is None or failed is not None:
             return failed
@@ -83,8 +118,14 @@ class Growing:
         return None
 
     def _doubts(self, lowest: float | None) -> None:
-        if self._outlook is not None:
-            self.doubt = max(self.doubt, self._outlook.doubt(self._before, lowest))
+        outlook = self._outlook
+        if outlook is None:
+            return
+        if outlook.beside is None or self._parting is None:
+            doubt = outlook.doubt(self._before, lowest)
+        else:
+            doubt = outlook.beside.doubt(self._before, lowest, self._second, self._parting.parted)
+        self.doubt = max(self.doubt, doubt)
 
     def _text(self, chunk: Chunk) -> Verdict | None:
         text = chunk.delta.get("content")

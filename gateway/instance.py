@@ -32,17 +32,21 @@ class Instance(Protocol):
 class Alone:
     """The one process."""
 
-    def __init__(self, metrics: Metrics, recorder: Recorder, engines: Engines) -> None:
-        self._metrics, self._recorder, self._engines = metrics, recorder, engines
+    def __init__(self, metrics: Metrics, recorder: Recorder, engines: Engines, fold: Callable[[], None]) -> None:
+        """fold: hands over what was told and not counted yet."""
+        self._metrics, self._recorder, self._engines, self._fold = metrics, recorder, engines, fold
 
     async def page(self) -> bytes:
+        self._fold()
         # Off the loop: the page of 40 routes (11,400 lines) takes 32 ms to write.
         return await asyncio.to_thread(self._metrics.render)
 
     async def recent(self, n: int) -> list[Record]:
+        self._fold()
         return self._recorder.recent(n)
 
     async def find(self, id: str) -> Record | None:
+        self._fold()
         return self._recorder.find(id)
 
     async def engines(self) -> dict[str, Any]:

@@ -3,12 +3,13 @@
     Asked > Scores > Decision > ( Start > Chunk* > Verdict > Attempt )* > Chunk*      and at the end, always, one Record
 
 `answer` is always a stream; `stream: false` is collected at the edge. It yields one Opening when the gate opens: until then
-everything may change, and a failure is a WeirError with a status of its own. Then it yields the answer's chunks: nothing may
-change any more, and a failure is a WeirError that the edge turns into an error event. The Record is told before the generator
-ends, so before the last byte goes out; also when the caller left (the generator is closed then, wherever it stands).
+everything may change, and a failure is a WeirError with a status of its own. Then it yields the answer's chunks, those that came
+together at once: nothing may change any more, and a failure is a WeirError that the edge turns into an error event. The Record is
+told before the generator ends, so before the last byte goes out; also when the caller left (the generator is closed then, wherever
+it stands).
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -32,8 +33,9 @@ from gateway.refusal import refusal, upstream
 from gateway.setup import Live
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Verdict
+from gateway.weighed import weigh, weighs
 from wire.errors import Replayed, TimedOut, WeirError
-from wire.types import Chunk
+from wire.types import Chunk, Sink
 
 STRIDE = 16
 """Characters of an answer that flows, after which the hard checks look at it again."""
@@ -48,8 +50,11 @@ class Opening(Struct, frozen=True):
     """The upstream's response headers, for an answer that is passed through unchanged."""
 
 
-async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening | Chunk, None]:
-    """Answer `story.asked`. Raises WeirError. `race` belongs to the request's task group, on the surface."""
+async def answer(
+    live: Live, story: Story, race: Race, sink: Sink | None = None
+) -> AsyncGenerator[Opening | Sequence[Chunk], None]:
+    """Answer `story.asked`. Raises WeirError. `race` belongs to the request's task group, on the surface. sink: may get chunks after the
+    Opening while the next ones are waited for here; those that it does not take come out as all do."""
     try:
         await choose(live, story)
         story.plan = fitted(story)
@@ -59,14 +64,14 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
         story.delivered = winner
         yield Opening(winner.rung.name, story.degraded, winner.gate.fold.head)
         lag = story.route.lag if story.route is not None and winner.flows and winner.running else None
-        for chunk in rendered(story, winner, winner.gate.open(lag)):
-            story.first_byte = story.first_byte or story.setup.clock() - story.started
-            yield shown(story, chunk)
+        if chunks := rendered(story, winner, winner.gate.open(lag)):
+            story.first_byte = story.setup.clock() - story.started
+            yield _shown(story, chunks)
         while winner.running:
-            for chunk in await _more(story, winner, race):
-                yield shown(story, chunk)
+            if chunks := await _more(story, winner, race, sink):
+                yield _shown(story, chunks)
         if winner.gate.fold.usage is None and not story.verbatim:
-            yield Chunk(usage=story.estimated(winner))
+            yield [Chunk(usage=story.estimated(winner))]
         await _late_verdict(story, winner)
         story.complete = True
         _remember(live, story, winner)
@@ -81,6 +86,13 @@ async def answer(live: Live, story: Story, race: Race) -> AsyncGenerator[Opening
             live.waste.settle(story.decision.route, story.vain, wasted=story.speculation() == "wasted")
         live.tell(story.record)
         live.after(story)
+
+
+def _shown(story: Story, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    for chunk in chunks:
+        if chunk.logprobs is not None:
+            return [shown(story, chunk) for chunk in chunks]
+    return chunks
 
 
 async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
@@ -103,6 +115,9 @@ async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
             raise _given_up(story, step)
         else:
             await _event(live, story, race)
+            if story.plan.agreement == "weighed":
+                for attempt in await weigh(story):
+                    _ahead(live, story, attempt)
 
 
 def _start(live: Live, story: Story, race: Race, step: Start) -> None:
@@ -168,11 +183,14 @@ def _take(live: Live, story: Story, attempt: AttemptStory, chunk: Chunk, now: fl
 
 async def _judge(story: Story, attempt: AttemptStory) -> None:
     started = story.setup.clock()
-    soft = attempt.purpose not in OPINIONS  # a second opinion need not be sure of itself
+    weighed = story.plan.agreement == "weighed" and weighs(story, attempt)  # then `weigh` will say how sure
+    soft = attempt.purpose not in OPINIONS and not weighed  # a second opinion need not be sure of itself
     attempt.verdict, attempt.verdicts = await judge(
         validators_for(story, attempt.rung, soft=soft), attempt.gate.fold.drafts(), ask_of(story, attempt.rung)
     )
     learnt(story, attempt)
+    if weighed and attempt.verdict.passed:
+        attempt.verdict = None
     story.check_seconds += story.setup.clock() - started
 
 
@@ -208,16 +226,18 @@ def _fails(story: Story, attempt: AttemptStory) -> Verdict | None:
     return fails(validators_for(story, attempt.rung), attempt.gate.fold.drafts(), ask_of(story, attempt.rung))
 
 
-async def _more(story: Story, winner: AttemptStory, race: Race) -> list[Chunk]:
+async def _more(story: Story, winner: AttemptStory, race: Race, sink: Sink | None) -> Sequence[Chunk]:
     """What came after the commit. A transport that breaks now is an error, never a silent end."""
-    event = await race.event(story.setup.settings.server.idle)
-    now = story.setup.clock()
-    if isinstance(event, Came):
-        winner.chunks += 1
-        out = winner.gate.feed(event.chunk)
-        return _flow(story, winner, race, event.chunk) if winner.gate.lags else out
-    error = event.error if isinstance(event, Ended) else TimedOut(f"'{winner.rung.name}' stopped sending", phase="idle")
-    winner.end(now, error)
+    lags = winner.gate.lags
+    through = None if sink is None or lags else _through(story, winner, sink)
+    event = await race.more(story.setup.settings.server.idle, through)
+    if event is not None and not isinstance(event, Ended):
+        if lags:
+            return _flow(story, winner, race, event)
+        winner.chunks += len(event)
+        return winner.gate.pass_on(event)
+    error = event.error if event is not None else TimedOut(f"'{winner.rung.name}' stopped sending", phase="idle")
+    winner.end(story.setup.clock(), error)
     if event is None:
         race.stop(winner.number)
     if error is not None:
@@ -225,21 +245,38 @@ async def _more(story: Story, winner: AttemptStory, race: Race) -> list[Chunk]:
     return await _last(story, winner) if winner.gate.lags else []
 
 
-def _flow(story: Story, winner: AttemptStory, race: Race, chunk: Chunk) -> list[Chunk]:
+def _through(story: Story, winner: AttemptStory, sink: Sink) -> Sink:
+    """What is done to chunks about which nothing is left to decide: `sink` gets them, and they are folded."""
+
+    def through(chunks: Sequence[Chunk]) -> bool:
+        if not sink(_shown(story, chunks)):
+            return False
+        winner.chunks += len(chunks)
+        winner.gate.pass_on(chunks)
+        return True
+
+    return through
+
+
+def _flow(story: Story, winner: AttemptStory, race: Race, chunks: Sequence[Chunk]) -> list[Chunk]:
     """What may go out of a small rung's free text that flows. A check that fails now cuts what was held back and ends the answer."""
     look = winner.growing
     assert look is not None
-    failed = look.feed(chunk)
-    if failed is None and look.chars - winner.looked >= STRIDE:
-        failed = _fails(story, winner)
-        if failed is None:
-            return winner.gate.flow()
-    if failed is None:
-        return []
-    race.stop(winner.number)
-    winner.stop(story.setup.clock())
-    winner.verdict, winner.verdicts = failed, [failed]
-    return winner.gate.cut()
+    out: list[Chunk] = []
+    for chunk in chunks:
+        winner.chunks += 1
+        winner.gate.feed(chunk)
+        failed = look.feed(chunk)
+        if failed is None and look.chars - winner.looked >= STRIDE:
+            failed = _fails(story, winner)
+            if failed is None:
+                out += winner.gate.flow()
+        if failed is not None:
+            race.stop(winner.number)
+            winner.stop(story.setup.clock())
+            winner.verdict, winner.verdicts = failed, [failed]
+            return out + winner.gate.cut()
+    return out
 
 
 async def _last(story: Story, winner: AttemptStory) -> list[Chunk]:

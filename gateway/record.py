@@ -1,7 +1,8 @@
 """The Record: what happened to one request. The contract with everything that comes after.
 
-Folded once, before the last byte goes out; metrics, log, `weir why`, replay, the page and the conversion loop read this frozen
-value and nothing else. It holds no prompt and no answer: hashes, lengths, scores, verdicts, seconds, money.
+Made once, before the last byte goes out, and counted soon after, with others, but before anybody reads what was counted
+(`gateway.setup.Live.observe`). Metrics, log, `weir why`, replay, the page and the conversion loop read this frozen value and nothing
+else. It holds no prompt and no answer: hashes, lengths, scores, verdicts, seconds, money.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ class AttemptRecord(Struct, frozen=True, omit_defaults=True):
     """Pieces in which the answer came."""
     calls: Sequence[str] = ()
     """Names of the offered tools that a small rung's answer called; none where no rule of the route asks for them."""
+    agrees: bool | None = None
+    """Whether a second model, whose answer counts in `probability`, said the same; None where none was weighed."""
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):

@@ -10,8 +10,9 @@ A Record holds no text, so not everything can be asked again:
                  did not run then is counted as unchecked and taken to pass
     next_step    again, on the stored attempts; a small rung that was never asked leaves the request open; the top rung
                  is taken to answer, with the tokens of the answer that was delivered
-    opinions     whether answers agreed is known where it decided then, as is which tools were called; elsewhere the request
-                 is open. Nothing is started early: that changes when an answer came, not which
+    opinions     whether answers agreed is known where it decided or was weighed then, as is which tools were called; elsewhere
+                 the request is open, and so it is where an answer is weighed with a second one now and was not then, or the
+                 other way round. Nothing is started early: that changes when an answer came, not which
     as they were bypass, requests for a backend by name, and callers that left
 
 What a requested model name means (`models:`) is not replayed. Every rung is taken to be configured.
@@ -215,8 +216,7 @@ def _climb(record: Record, terms: Terms, route: Route, decision: Decision, first
             attempt, missing = _again(told, len(attempts), step, rung, route, top=top)
             if not top and (unknown := _unknown(ladder, told, record)):
                 return end("open", why=unknown, more=_price(route.top.name, record, terms))
-            agreed = record.outcome == "accepted"
-            answer = "the delivered one" if agreed else f"answer {told.number}"
+            answer = _answer(told, record)
             attempt = structs.replace(attempt, answer=answer, calls=told.calls, probability=told.probability)
             unchecked = unchecked or (missing and (not top or ladder.strict))
             usd = cost(told.tokens, terms.prices[rung.name]) if rung.name in terms.prices else told.cost
@@ -244,12 +244,27 @@ def _seen(record: Record) -> dict[tuple[str, str], list[AttemptRecord]]:
     return seen
 
 
+def _answer(told: AttemptRecord, record: Record) -> str:
+    """What it said, as far as answers were compared: equal strings mean equal answers."""
+    compared = _weighed(record)
+    same = (told.agrees or told.purpose == "agree") if compared else record.outcome == "accepted"
+    return "the same one" if same else f"answer {told.number}"
+
+
+def _weighed(record: Record) -> bool:
+    return any(attempt.agrees is not None for attempt in record.attempts)
+
+
 def _unknown(ladder: Plan, told: AttemptRecord, record: Record) -> str:
     """What the Record does not tell of a small rung's answer, and would decide; "" when nothing is missing."""
     if told.purpose in OPINIONS:
         asked = [other for other in record.attempts if other.purpose not in OPINIONS]
         compared = record.outcome == "accepted" or any(other.reason == "disagreement" for other in asked)
+        compared = compared or _weighed(record)
         return "" if compared or told.purpose == "sample" else f"whether {told.rung} agrees is not on record"
+    if (ladder.agreement == "weighed") != (told.agrees is not None) and told.probability is not None:
+        how = "with" if told.agrees is None else "without"
+        return f"how sure {told.rung} is {how} a second answer is not on record"
     rules = effect(ladder, told.calls)
     if told.reason == "policy" and rules == "always" and not all(name in ladder.tools for name in told.calls):
         return "a tool was marked by its caller"

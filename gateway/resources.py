@@ -1,4 +1,4 @@
-"""What is lent to routers and backends: the ways out, the tables, MiniLM. One of each per process, whatever is reloaded."""
+"""What is lent to routers and backends: the ways out, the tables, small models. One of each per process, whatever is reloaded."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 from backends.http.base import Http
 from backends.http.both import HttpClient
 from backends.http.control import Control
+from embed.client import Client, Worker
 from embed.errors import EmbedError
 from embed.minilm import MiniLM
 from embed.static import StaticTable
+from embed.tagger import Tagger
 from gateway import build as building
 from gateway.log import Log
 from gateway.setup import Setup
@@ -22,15 +24,15 @@ T = TypeVar("T")
 class Resources:
     """What is lent to routers and backends. Made without a loop; `open` and `close` belong to the lifespan."""
 
-    def __init__(self, folder: Path, minilm: Callable[[Path], MiniLM] = MiniLM) -> None:
-        """minilm: makes the client of a model folder; with several workers the process behind it is shared."""
+    def __init__(self, folder: Path, worker: Callable[[Path], Worker] = Client) -> None:
+        """worker: makes the client of a model folder; with several workers the process behind it is shared."""
         self._folder = folder
-        self._make_minilm = minilm
+        self._make_worker = worker
         self._http = HttpClient()
         self._control = Control()
         self._kept: dict[tuple[str, ...], Any] = {}
         self._tables: dict[Path, StaticTable] = {}
-        self._minilm: dict[Path, MiniLM] = {}
+        self._workers: dict[Path, Worker] = {}
 
     @property
     def http(self) -> Http:
@@ -56,10 +58,16 @@ class Resources:
         return self._tables[place]
 
     def minilm(self, folder: Path) -> MiniLM | None:
+        return MiniLM(self._worker(folder))
+
+    def tagger(self, folder: Path) -> Tagger:
+        return Tagger(self._worker(folder))
+
+    def _worker(self, folder: Path) -> Worker:
         place = self.resolve(folder).resolve()
-        if place not in self._minilm:
-            self._minilm[place] = self._make_minilm(place)
-        return self._minilm[place]
+        if place not in self._workers:
+            self._workers[place] = self._make_worker(place)
+        return self._workers[place]
 
     async def open(self) -> None:
         await self._http.open()
@@ -73,16 +81,16 @@ class Resources:
 
     async def workers(self, log: Log, started: set[Path]) -> None:
         """Start the workers that a Setup asked for and that do not run yet. Until one is up its callers do without it."""
-        for place, worker in list(self._minilm.items()):
+        for place, worker in list(self._workers.items()):
             if place not in started:
                 started.add(place)
                 try:
                     await worker.start()
                 except EmbedError as exc:
-                    log.event("minilm_unavailable", level="error", error=str(exc))
+                    log.event("model_unavailable", level="error", model=place.name, error=str(exc))
 
     async def close(self) -> None:
-        for worker in self._minilm.values():
+        for worker in self._workers.values():
             await worker.close()
         for kept in self._kept.values():
             if hasattr(kept, "aclose"):  # a process of its own

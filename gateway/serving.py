@@ -49,7 +49,7 @@ async def drive(app: Application, listening: socket.socket, ready: Callable[[], 
     it could not be started."""
     server = app.live.setup.settings.server
     config = uvicorn.Config(
-        app,
+        app.surface,
         http=Connection,
         lifespan="on",
         access_log=False,

@@ -1,5 +1,6 @@
 """Everything one request needs, frozen. A reload builds a new Setup and swaps one reference; requests in flight keep theirs."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -18,7 +19,13 @@ from gateway.waste import Waste
 from routers.base import Router
 from wire.types import Price
 
-Observer = Callable[[Record], None]
+Observer = Callable[[Sequence[Record]], None]
+"""Gets Records in the order in which they were told, MANY at most. One that raises may lose what it was handed."""
+MANY = 8
+"""Records that are folded at once. Measured, between all that a request does: 29 us when each was folded by itself, 18 for each of eight.
+64 at once gained nothing more, and would hold the loop for a millisecond."""
+SOON = 0.01
+"""Seconds that a Record waits for others."""
 
 
 class Target(Struct, frozen=True):
@@ -98,7 +105,8 @@ Afterwards = Callable[[Any], None]
 
 
 class Live:
-    """What outlives a reload: the current Setup, the bypass switch, open tool loops, waste budgets, requests in flight."""
+    """What outlives a reload: the current Setup, the bypass switch, open tool loops, waste budgets, requests in flight, Records that
+    were told and are not handed over yet."""
 
     def __init__(self, setup: Setup, observers: Sequence[Observer]) -> None:
         self.setup = setup
@@ -111,6 +119,9 @@ class Live:
         self.wrote: Callable[[str, float], None] = lambda route, seconds: None
         """Told after an answer's last byte: its route, and the seconds spent in sending. Raises nothing."""
         self.afterwards: list[Afterwards] = []
+        self._waiting: list[Record] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timed = False
         self.sample: float | None = None
         """Share of the traces beginning here that are exported; None when tracing is off (`gateway.tracing`)."""
 
@@ -132,9 +143,41 @@ class Live:
         self.observe(record)
 
     def observe(self, record: Record) -> None:
-        """Tell every observer. One that raises changes nothing for the caller: it is counted."""
-        for observer in self.observers:
-            try:
-                observer(record)
-            except Exception:
-                self.observer_errors += 1
+        """From here on the Record is told: whoever reads what the observers keep calls `fold` first, so that nobody sees less. They get it
+        once its answer has gone out, with others: as soon as MANY wait, and within SOON. What waits is bounded by what one turn of the loop
+        can end; a process that is killed loses it."""
+        waiting = self._waiting
+        waiting.append(record)
+        if self._loop is None:
+            self.fold()
+        elif len(waiting) == MANY:
+            self._loop.call_soon(self.fold)
+        elif not self._timed:
+            self._timed = True
+            self._loop.call_later(SOON, self._in_time)
+
+    def fold(self) -> None:
+        """Hand over what was told and waits. One that raises changes nothing for anybody else: it is counted. In the loop's thread."""
+        if not self._waiting:
+            return
+        records, self._waiting = self._waiting, []
+        for at in range(0, len(records), MANY):
+            some = records[at : at + MANY]
+            for observer in self.observers:
+                try:
+                    observer(some)
+                except Exception:
+                    self.observer_errors += 1
+
+    def gather(self) -> None:
+        """From now on Records may wait for each other. In a running loop."""
+        self._loop, self._timed = asyncio.get_running_loop(), False
+
+    def settle(self) -> None:
+        """The end of that: each Record is handed over at once, as before `gather`."""
+        self._loop = None
+        self.fold()
+
+    def _in_time(self) -> None:
+        self._timed = False
+        self.fold()

@@ -14,13 +14,15 @@ from typing import Literal, Protocol
 
 from gateway import money
 from gateway.aside import ask, askable, check, twin
-from gateway.calls import ask_of, constraint_for, render
+from gateway.calls import ask_of, canonical_of, constraint_for, render
 from gateway.canonical import canonical
+from gateway.confidence import Second
 from gateway.decide import Route, Rung
 from gateway.escalate import SOFT
 from gateway.offpath import OffPath
 from gateway.record import ShadowRecord
 from gateway.story import AttemptStory, Story
+from gateway.weighed import second_of
 from wire.hashing import portion
 from wire.types import Draft
 
@@ -69,11 +71,15 @@ def wanted(story: Story, route: Route) -> bool:
 
 
 async def shadowed(story: Story, route: Route, rung: Rung) -> ShadowRecord:
-    """Ask `rung` what was asked in `story`, and compare."""
+    """Ask `rung` what was asked in `story`, and compare. A second model whose answer is weighed with this one's is asked, too, after it."""
     aside = twin(story.setup, story.asked, story.id, route, story.decision)
     attempt = await ask(aside, rung)
+    second, spent = None, 0.0
     if attempt.error is None:
-        attempt.verdict, attempt.verdicts = await check(aside, rung, attempt.gate.fold.drafts())
+        said = attempt.gate.fold.drafts()
+        if route.agreement == "weighed":
+            second, spent = await _second(aside, route, canonical_of(aside, rung, said))
+        attempt.verdict, attempt.verdicts = await check(aside, rung, said, second=second)
     verdict = attempt.verdict
     reason = attempt.error.reason if attempt.error else verdict.reason if verdict else None
     drafts = attempt.gate.fold.drafts()
@@ -93,11 +99,26 @@ async def shadowed(story: Story, route: Route, rung: Rung) -> ShadowRecord:
         model=str(attempt.gate.fold.meta.get("model") or rung.digest),
         seconds=(attempt.ended or attempt.started) - attempt.started,
         tokens=used,
-        cost=money.cost(used, attempt.price),
+        cost=money.cost(used, attempt.price) + spent,
         config=story.setup.digest,
         calibration=rung.calibrated,
         weir=story.setup.version,
     )
+
+
+async def _second(aside: Story, route: Route, said: str) -> tuple[Second | None, float]:
+    """What the second model says of an answer whose canonical form is `said`, None when it cannot be asked or says nothing valid; and what
+    that cost, USD."""
+    companion = route.companion
+    if companion is None or not askable(companion, route, aside.asked.query):
+        return None, 0.0
+    heard = await ask(aside, companion)
+    spent = money.cost(heard.tokens(lambda: aside.prompt), heard.price)
+    if heard.error is not None:
+        return None, spent
+    drafts = heard.gate.fold.drafts()
+    verdict, _ = await check(aside, companion, drafts, soft=False)
+    return second_of(said, canonical_of(aside, companion, drafts), drafts, verdict), spent
 
 
 def _result(story: Story, aside: Story, attempt: AttemptStory) -> Result:

@@ -5,9 +5,11 @@ The only mutable thing on the line, owned by the one pipeline that answers the r
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
+from itertools import repeat
 from typing import Literal
 
 from gateway import escalate, money, suspects
+from gateway.confidence import Second
 from gateway.decide import Decision, Route, Rung
 from gateway.gate import Gate
 from gateway.growing import Growing
@@ -24,6 +26,9 @@ NONE = Tokens()
 
 class AttemptStory:
     """One attempt: its gate, its times, its verdicts."""
+
+    second: Second | None = None
+    """What a second model said, where its answer was weighed with this one. Of the class: hardly any attempt has one of its own."""
 
     def __init__(
         self,
@@ -241,7 +246,7 @@ class Story:
         )  # fmt: skip
         outcome = self.outcome()
         reasons = self._reasons()
-        attempts = [self._attempt(attempt, reason, now) for attempt, reason in zip(self.attempts, reasons, strict=True)]
+        attempts = list(map(self._attempt, self.attempts, reasons, repeat(now)))
         upstream = cost = 0.0
         for attempt in attempts:
             upstream += attempt.seconds
@@ -319,12 +324,17 @@ class Story:
             _fate(attempt, rejected, delivered=attempt is self.delivered, complete=self.complete),
             rejected or "",
             "" if error is None else error.message,
-            str(meta.get("model") or rung.digest),
-            [VerdictRecord(v.validator, v.opinion, v.reason or "", v.detail) for v in attempt.verdicts],
+            str(meta.get("model") or rung.digest) if meta else rung.digest,
+            [
+                _passed(v.validator)
+                if v.opinion == "pass" and not v.detail
+                else VerdictRecord(v.validator, v.opinion, v.reason or "", v.detail)
+                for v in attempt.verdicts
+            ],
             attempt.probability,
             rung.threshold,
-            str(meta.get("tier", "")),
-            bool(meta.get("simulated")),
+            str(meta.get("tier", "")) if meta else "",
+            bool(meta.get("simulated")) if meta else False,
             started - self.started,
             (now if attempt.ended is None else attempt.ended) - started,
             None if attempt.first is None else attempt.first - started,
@@ -334,6 +344,7 @@ class Story:
             attempt.purpose,
             attempt.chunks,
             [name for name in attempt.calls if name in self.asked.query.tool_names] if attempt.calls else [],
+            None if attempt.second is None else attempt.second.agrees,
         )
 
     def _facts(self) -> Facts:
@@ -350,7 +361,7 @@ class Story:
             query.turns,
             query.chars,
             len(query.text),
-            sorted(query.modality),
+            _sorted(query.modality),
             query.tool_loop,
             _hashed(hashed, query.session) if query.session else "",
             self.asked.wants.stream,
@@ -371,6 +382,17 @@ def _hashed(hashed: Callable[[str], str], session: str) -> str:
 def _session(hashed: Callable[[str], str], session: str) -> str:
     """A session comes again: 0.1 us instead of 0.45. Texts do not, and are not kept."""
     return hashed(session)
+
+
+@lru_cache(maxsize=64)
+def _sorted(modality: frozenset[str]) -> tuple[str, ...]:
+    return tuple(sorted(modality))
+
+
+@lru_cache(maxsize=256)
+def _passed(validator: str) -> VerdictRecord:
+    """What nearly every check says: one for all Records that are kept, instead of some of each."""
+    return VerdictRecord(validator, "pass")
 
 
 def _calibration(route: Route) -> str:

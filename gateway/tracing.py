@@ -13,7 +13,7 @@ Never prompt or answer text, a tool's name or arguments, a key, or a message of 
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -82,12 +82,12 @@ class Tracing:
         )
         self._backlog: Backlog[Record] = Backlog(self._write, limit=LIMIT, name="weir-traces", every=0.5)
 
-    def observe(self, record: Record) -> None:
+    def observe(self, records: Sequence[Record]) -> None:
         """Never waits."""
-        if record.trace is None or not record.trace.sampled:
-            return
-        if not self._backlog.put(record):
-            self._on_drop(1 + len(record.attempts))
+        sampled = [record for record in records if record.trace is not None and record.trace.sampled]
+        for record in sampled:
+            if not self._backlog.put(record):
+                self._on_drop(1 + len(record.attempts))
 
     def start(self) -> None:
         """From now on a thread exports. Called once, by the lifespan."""

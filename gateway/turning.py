@@ -28,6 +28,9 @@ CHECKS = {
     "tool_arguments": "tool arguments that fit the tool's parameters",
 }
 
+SECOND = {None: "", True: " (the second model said the same)", False: " (the second model said something else)"}
+"""By `AttemptRecord.agrees`."""
+
 
 def turning_points(record: Record) -> list[str]:
     """Empty when nothing in the configuration would have made a difference."""
@@ -57,6 +60,7 @@ def _decision(record: Record) -> Iterator[str]:
 
 def _attempt(attempt: AttemptRecord) -> Iterator[str]:
     known, wanted = attempt.probability, attempt.threshold
+    beside = SECOND[attempt.agrees]
     ours = attempt.outcome == "rejected" and all(verdict.reason != attempt.reason for verdict in attempt.verdicts)
     if ours and attempt.reason == "disagreement":
         yield f"'{attempt.rung}' and the rung of `accept.agrees_with` did not say the same"
@@ -73,7 +77,7 @@ def _attempt(attempt: AttemptRecord) -> Iterator[str]:
             yield f"'{attempt.rung}' has no calibration for the promised risk, so no probability is enough"
         else:
             yield (
-                f"'{attempt.rung}' was {known:.4f} sure and needed {wanted:.4f}: an `accept.risk` whose threshold is at "
+                f"'{attempt.rung}' was {known:.4f} sure{beside} and needed {wanted:.4f}: an `accept.risk` whose threshold is at "
                 f"most {known:.4f} would have accepted it"
             )
     elif attempt.outcome == "rejected":
@@ -81,7 +85,7 @@ def _attempt(attempt: AttemptRecord) -> Iterator[str]:
         for verdict in failed or ():
             yield f"'{attempt.rung}' needed {CHECKS.get(verdict.validator, f'to pass `{verdict.validator}`')}"
     elif attempt.outcome == "delivered" and known is not None and wanted is not None and known >= wanted:
-        yield f"'{attempt.rung}' passed by {known - wanted:.4f}: a threshold above {known:.4f} would have escalated it"
+        yield f"'{attempt.rung}' passed by {known - wanted:.4f}{beside}: a threshold above {known:.4f} would have escalated it"
 
 
 def _end(record: Record) -> Iterator[str]:

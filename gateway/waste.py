@@ -15,7 +15,7 @@ MOST = 5.0
 """Wasted starts that a bucket holds."""
 FIRST = 1.0
 """What a new bucket holds: the first unsure answer need not wait for 33 requests."""
-LEAST = 0.05
+LEAST = 0.02
 """A start under way is charged with this at least."""
 AT_ONCE = 20
 """Starts of a route under way. Where the calibration is wrong, all of them may be thrown away before any of it is known."""

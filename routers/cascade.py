@@ -9,7 +9,7 @@ deadline in here: the pipeline holds one over the whole router, and a late answe
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
@@ -56,47 +56,62 @@ class Cascade:
 
     def __init__(self, config: CascadeConfig, routes: Sequence[RouteSpec], resources: RouterResources) -> None:
         """Raises what building a tier raises."""
-        self._tiers: tuple[tuple[RouterConfig, Router], ...] = tuple(
-            (tier, load_kind("routers", tier.kind)(tier, routes, resources)) for tier in config.of
+        self._tiers = tuple(
+            _Tier(
+                tier_name(tier),
+                load_kind("routers", tier.kind)(tier, routes, resources),
+                tier.sure,
+                tier.sure_out,
+                tier.kind == CascadeConfig.model_fields["kind"].default,
+            )
+            for tier in config.of
         )
 
     async def score(self, query: Query) -> Scores:
         """Raises ExceptionGroup when every tier raised."""
         heard: list[tuple[str, Scores]] = []
+        silent = ""
         failed: list[tuple[str, Exception]] = []
-        for config, router in self._tiers:
+        for name, router, sure, sure_out, nested in self._tiers:
             try:
                 scores = await router.score(query)
             except Exception as exc:  # whatever a router raises, the next one may still know
-                failed.append((tier_name(config), exc))
+                failed.append((name, exc))
                 continue
-            heard.append((_source(config, scores), scores))
-            if _sure(config, scores):
-                heard = heard[-1:]
+            source = f"{name}/{scores.source}" if nested else name
+            by_route, out = scores.by_route, scores.out_of_scope
+            if not by_route and out is None:
+                silent = source
+                continue
+            if (out is not None and out >= sure_out) or (by_route and max(by_route.values()) >= sure):
+                heard = [(source, scores)]
                 break
-        if not heard:
-            raise ExceptionGroup("every tier of the cascade failed", [exc for _, exc in failed])
-        return _merge(heard, tuple(name for name, _ in failed))
+            heard.append((source, scores))
+        errors = tuple(name for name, _ in failed) if failed else ()
+        if len(heard) == 1:
+            [(source, scores)] = heard
+            return Scores(scores.by_route, scores.out_of_scope, source, errors)
+        if heard:
+            return _merge(heard, errors)
+        if silent:
+            return Scores({}, None, silent, errors)
+        raise ExceptionGroup("every tier of the cascade failed", [exc for _, exc in failed])
 
 
-def _sure(config: RouterConfig, scores: Scores) -> bool:
-    if scores.out_of_scope is not None and scores.out_of_scope >= config.sure_out:
-        return True
-    return any(score >= config.sure for score in scores.by_route.values())
-
-
-def _source(config: RouterConfig, scores: Scores) -> str:
-    """The tier's name; of a cascade within a cascade also the inner tier's."""
-    name = tier_name(config)
-    return f"{name}/{scores.source}" if config.kind == CascadeConfig.model_fields["kind"].default else name
+class _Tier(NamedTuple):
+    name: str
+    router: Router
+    sure: float
+    sure_out: float
+    nested: bool
+    """It is a cascade, so its scores' source is named beside it."""
 
 
 def _merge(heard: Sequence[tuple[str, Scores]], errors: tuple[str, ...]) -> Scores:
-    """Later over earlier. The source is who gave the best score; without scores, who gave the out-of-scope, or the last."""
+    """Later over earlier. The source is who gave the best score; without scores, who gave the out-of-scope."""
     by_route: dict[str, float] = {}
     owner: dict[str, str] = {}
-    out: float | None = None
-    source = heard[-1][0]
+    out, source = None, ""
     for name, scores in heard:
         for route, score in scores.by_route.items():
             by_route[route], owner[route] = score, name

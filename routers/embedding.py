@@ -22,10 +22,11 @@ read once (static-minilm-256; a plain centroid in brackets):
     out-of-scope AUROC   val .936 (.901)      test .942 (.883)
     score >= 0.5         test: 61 % of in-scope requests, 94 % of them right; 2.7 % of out-of-scope ones
     3 examples each      val 72.1 % (68.1), .914 (.874); score >= 0.5: 46 %, 93 % right; 1.7 % of out-of-scope
-    built in 0.06 s, scored in about 0.1 ms on one core, encoding included
+    built in 0.06 s, scored in about 0.1 ms on one core, encoding included; three routes of five examples in 0.025 ms
 """
 
 from collections.abc import Mapping, Sequence
+from math import exp, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,11 +46,15 @@ EXAMPLES = 4096
 """Examples that are kept for the nearest-example search, over all routes; centroids are made of all of them."""
 SHRINK = 8.0
 """Identity in the covariance, as a multiple of its dimension, against the examples' degrees of freedom."""
+ROUNDING = 1e-6
+"""A variance that exceeds the shrunk covariance's smallest by no larger part is none."""
 PRIOR_WEIGHT = 5.0
 PRIOR_OWN, PRIOR_OTHER, PRIOR_SPREAD = 0.55, 0.25, 0.13
 """Similarity to the own and to the best other route, and their common deviation, before any example was seen."""
 PRIOR_TEMPERATURE, TEMPERATURE_WEIGHT = 0.08, 20.0
 TEMPERATURES = np.geomspace(0.02, 0.3, 25)
+LARGEST = 700.0
+"""The exponential of a larger number is none."""
 
 
 class EmbeddingConfig(RouterConfig):
@@ -79,34 +84,38 @@ class Embedding:
         self._space = _Space.of([vectors for _, vectors in named])
         warped = [self._space.warp(vectors) for _, vectors in named]
         kept = [_spread(vectors, max(1, EXAMPLES // len(warped))) for vectors in warped]
-        self._starts = np.cumsum([0, *map(len, kept[:-1])])
-        self._centroids = _unit(np.stack([vectors.mean(0) for vectors in warped]))
-        self._examples = np.concatenate(kept)
+        starts = np.cumsum([0, *map(len, kept[:-1])])
+        centroids = _unit(np.stack([vectors.mean(0) for vectors in warped]))
+        examples = np.concatenate(kept)
+        self._nearness = _Nearness.of(self._space, examples, starts, centroids)
         own = np.repeat(np.arange(len(kept)), [len(vectors) for vectors in kept])
         totals = np.stack([vectors.sum(0) for vectors in warped])
-        self._fit = _fit(_left_out(self._examples, own, totals, self._centroids, self._starts), own)
+        self._fit = _fit(_left_out(examples, own, totals, centroids, starts), own)
         if config.temperature is not None:
             self._fit = self._fit._replace(temperature=config.temperature)
-        self.facts = {**self.facts, "examples": len(self._examples), **self._fit._asdict()}
+        self.facts = {**self.facts, "examples": len(examples), **self._fit._asdict()}
 
     async def score(self, query: Query) -> Scores:
-        vector = self._encode(query.text)
-        if not self._names or not vector.any():
-            return Scores({}, None, "embedding")
-        warped = self._space.warp(vector)
-        nearest = np.maximum.reduceat(self._examples @ warped, self._starts)
-        similar = 0.5 * (self._centroids @ warped) + 0.5 * nearest
-        best = float(similar.max())
-        known = 1 / (1 + np.exp(-self._fit.slope * (best - self._fit.middle)))
-        odds = np.exp((similar - best) / self._fit.temperature)
-        shares = known * odds / odds.sum()
-        return Scores(dict(zip(self._names, shares.tolist(), strict=True)), float(1 - known), "embedding")
-
-    def _encode(self, text: str) -> Array:
         try:
-            return self._table.encode(text)
+            vector = self._table.encode(query.text)
         except UnicodeError:  # half a surrogate pair is no valid text
-            return self._table.encode(text.encode("utf-8", "replace").decode())
+            vector = self._table.encode(query.text.encode("utf-8", "replace").decode())
+        if not self._names or not vector.dot(vector):
+            return Scores({}, None, "embedding")
+        near, length = self._nearness.measure(vector)
+        slope, middle, temperature = self._fit
+        # Floats and plain loops: arrays cost 4 us more for three routes (forty are even), and each further function or comprehension 1 to
+        # 2 us in a server, where other work has emptied the processor's caches.
+        nearest, spread = max(near), length * temperature
+        known = 1 / (1 + exp(min(slope * (middle - nearest / length), LARGEST)))
+        by_route: dict[str, float] = {}
+        total = 0.0
+        for name, one in zip(self._names, near, strict=True):
+            by_route[name] = odds = exp((one - nearest) / spread)
+            total += odds
+        for name in self._names:
+            by_route[name] *= known / total
+        return Scores(by_route, 1 - known, "embedding")
 
 
 def _vectors(table: "StaticTable", route: RouteSpec) -> Array:
@@ -131,10 +140,16 @@ def _unit(vectors: Array) -> Array:
 
 
 class _Space(NamedTuple):
-    """Where similarities are measured."""
+    """Where similarities are measured: `(x - centre) @ whiten`, of length 1."""
 
     centre: Array
     whiten: Array
+    """(dim, dim), symmetric. Directions in which the examples do not vary, most of them when there are few, it stretches alike."""
+    stretch: float
+    """By so much, squared."""
+    spared: Array
+    """(k, dim): the k directions in which they do vary, each as long as its square of stretching falls short of `stretch`:
+    |x @ whiten|^2 = stretch |x|^2 - |spared @ x|^2."""
 
     @classmethod
     def of(cls, routes: Sequence[Array]) -> "_Space":
@@ -146,13 +161,51 @@ class _Space(NamedTuple):
         scatter = rest.T @ rest
         size = float(np.trace(scatter)) / dim
         if size < 1e-6:  # one example a route: nothing is known of how examples differ
-            return cls(centre, np.eye(dim, dtype=np.float32))
+            return cls(centre, np.eye(dim, dtype=np.float32), 1.0, np.zeros((0, dim), np.float32))
         shrink = SHRINK * dim / (SHRINK * dim + freedom)
         values, axes = np.linalg.eigh((1 - shrink) * scatter / size + shrink * np.eye(dim))
-        return cls(centre, ((axes / np.sqrt(values)) @ axes.T).astype(np.float32))
+        whiten = (axes / np.sqrt(values)) @ axes.T
+        varied = values > shrink * (1 + ROUNDING)
+        spared = (axes[:, varied] * np.sqrt(1 / shrink - 1 / values[varied])).T
+        return cls(centre, whiten.astype(np.float32), 1 / shrink, spared.astype(np.float32))
 
     def warp(self, vectors: Array) -> Array:
         return _unit(np.asarray((vectors - self.centre) @ self.whiten, np.float32))
+
+
+class _Nearness(NamedTuple):
+    """What is measured of a new text, in one product with its centred vector. Neither the whitened vector nor the matrix that makes it
+    is needed: what follows the encoding takes 8 us instead of 28 for three routes of five examples.
+
+    The product's parts are half the examples and half the centroids, whitened both before and for the text (they stand on both
+    sides of the product), and the space's spared directions, for the length of the text's whitened vector.
+    """
+
+    space: _Space
+    rows: Array
+    """(examples + routes + spared, dim)."""
+    starts: npt.NDArray[np.intp]
+    """Each route's first example."""
+    examples: int
+    points: int
+    """Examples and routes together."""
+
+    @classmethod
+    def of(cls, space: _Space, examples: Array, starts: npt.NDArray[np.intp], centroids: Array) -> "_Nearness":
+        points = np.concatenate([examples, centroids]) @ (space.whiten / 2)
+        return cls(space, np.concatenate([points, space.spared]), starts, len(examples), len(points))
+
+    def measure(self, vector: Array) -> tuple[list[float], float]:
+        """Of one text's vector (dim,): how similar it is to each route, half to its centroid and half to its nearest example, and by
+        how much those numbers are too large: the length of the whitened vector."""
+        space, rows, starts, examples, points = self
+        centred = vector - space.centre
+        found = rows.dot(centred)  # as a method: 0.5 us less than `@`, each time
+        spared = found[points:]
+        square = space.stretch * centred.dot(centred) - spared.dot(spared)
+        near = np.maximum.reduceat(found[:examples], starts)
+        near += found[examples:points]
+        return near.tolist(), sqrt(max(square, 1e-12))
 
 
 def _left_out(examples: Array, own: npt.NDArray[np.intp], totals: Array, centroids: Array, starts: Any) -> Array:

@@ -44,16 +44,19 @@ class Served:
 
     def record(self, response: httpx.Response) -> Record:
         """The Record behind a response. It is told before the last byte: no waiting."""
+        self.app.live.fold()
         found = self.app.recorder.find(response.headers["x-weir-request-id"])
         assert found is not None
         return found
 
     def last(self) -> Record:
+        self.app.live.fold()
         return self.app.recorder.recent(1)[0]
 
     def metric(self, series: str) -> float:
         """The value of a series as it is scraped, e.g. `weir_requests_total{route="r",outcome="accepted",mode="enforce"}`; 0.0
         when it is not there."""
+        self.app.live.fold()
         for line in self.app.metrics.render().decode().splitlines():
             name, _, value = line.rpartition(" ")
             if name == series:

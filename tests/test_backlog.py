@@ -44,6 +44,26 @@ def test_batches_are_bounded() -> None:
     assert sizes == [BATCH, BATCH, 1]
 
 
+def test_several_at_once_are_taken_as_far_as_there_is_room() -> None:
+    """In order, the first of them; how many were left out is said, and all of them after the end."""
+    got: list[int] = []
+
+    async def whole() -> None:
+        backlog: Backlog[int] = Backlog(got.extend, limit=5, name="t")
+        assert backlog.put_all([0, 1, 2]) == 0
+        assert backlog.put_all([3, 4, 5, 6]) == 2
+        assert backlog.put_all([7]) == 1
+        assert backlog.put_all([]) == 0
+        backlog.start()
+        await until(lambda: len(got) == 5)
+        assert backlog.put_all([8, 9]) == 0
+        await backlog.close(PATIENCE)
+        assert backlog.put_all([10, 11]) == 2
+
+    asyncio.run(whole())
+    assert got == [0, 1, 2, 3, 4, 8, 9]
+
+
 def test_a_write_that_raises_does_not_end_the_thread() -> None:
     """An exception costs its batch, counted, and the next batch is written."""
     got: list[int] = []

@@ -30,9 +30,10 @@ HTTP_ALLOWED = ("backends.http", "gateway.app", "gateway.cli")
 
 TASK_OWNERS = {
     "gateway/app.py",  # the lifespan
-    "embed/minilm.py",  # the worker's client: started and closed by the lifespan, cancels and awaits its one task itself
-    "backends/_local_client.py",  # as embed/minilm.py
+    "embed/client.py",  # a model's worker: started and closed by the lifespan, cancels and awaits its one task itself
+    "backends/_local_client.py",  # as embed/client.py
     "gateway/serving.py",  # connections that are being opened: the server waits for them before it ends
+    "gateway/surface/connection.py",  # a request each, in the set that uvicorn waits for before it ends
 }
 
 IMPORT_ALL = """

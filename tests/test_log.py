@@ -78,7 +78,7 @@ def test_off_writes_nothing() -> None:
     stream = io.BytesIO()
     log = Log(stream, off=True)
     log.event("x")
-    log.request(record())
+    log.requests([record()])
     assert stream.getvalue() == b""
 
 

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, cast
 
 from msgspec import structs
 
+from gateway.confidence import Second
 from gateway.decide import Decision, Route, Rung
 from gateway.record import VERSION, Facts, Seconds, VerdictRecord
 from gateway.setup import Setup
@@ -70,6 +71,7 @@ def test_every_field_says_what_it_is_named_for() -> None:
     one.gate.feed(Chunk(finish="stop", probability=0.8, meta={"model": "mod", "tier": "tie", "simulated": True}))
     one.gate.dropped = 3
     one.chunks, one.first, one.calls = 7, 101.25, ("book", "invented")
+    one.second = Second(False, 0.7)
     one.verdicts = [Verdict("pass", None, "finished"), Verdict("undecided", "low_confidence", "sure_enough", "det")]
     one.end(103.0)
     made.delivered, made.complete = one, True
@@ -86,7 +88,7 @@ def test_every_field_says_what_it_is_named_for() -> None:
     assert structs.asdict(record.facts) == {
         "model": "asked", "text_hash": "hash of abc", "signature": "sig", "system": "sys", "tools": "too",
         "tool_names": ("look", "book"), "schema": "sch", "schema_name": "name", "turns": 3, "chars": 44, "text_chars": 3,
-        "modality": ["image", "text"], "tool_loop": True, "session": "hash of ses", "stream": True, "retries": 2,
+        "modality": ("image", "text"), "tool_loop": True, "session": "hash of ses", "stream": True, "retries": 2,
         "tool_error": True,
     }  # fmt: skip
     (told,) = record.attempts
@@ -95,7 +97,7 @@ def test_every_field_says_what_it_is_named_for() -> None:
         "verdicts": [VerdictRecord("finished", "pass"), VerdictRecord("sure_enough", "undecided", "low_confidence", "det")],
         "probability": 0.8, "threshold": 0.75, "tier": "tie", "simulated": True, "start": 1.0, "seconds": 2.0,
         "first_seconds": 0.25, "tokens": USED, "cost": COST, "finish": "stop", "purpose": "", "chunks": 7,
-        "calls": ["book"],
+        "calls": ["book"], "agrees": False,
     }  # fmt: skip
     assert structs.asdict(record) == {
         "id": "req", "time": 5000.0, "outcome": "accepted", "route": "road", "mode": "enforce", "reason": "matched",

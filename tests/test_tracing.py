@@ -345,7 +345,7 @@ def test_a_collector_that_is_away_costs_spans_and_nothing_else(tmp_path: Path) -
             assert (await world.served.chat(asks())).status_code == 200
         tracing = ear.tracing(otlp("http://127.0.0.1:9"), timeout=0.2)
         tracing.start()
-        tracing.observe(traced())
+        tracing.observe([traced()])
         await tracing.close(PATIENCE)
 
     asyncio.run(main())
@@ -357,7 +357,7 @@ def test_the_queue_is_bounded() -> None:
     ear = Ear()
     tracing = ear.tracing(otlp("http://127.0.0.1:9"))
     for _ in range(LIMIT + 3):
-        tracing.observe(traced())
+        tracing.observe([traced()])
     assert ear.dropped == 3
 
 
@@ -373,7 +373,7 @@ def test_a_collector_that_comes_back_gets_the_next_ones() -> None:
             tracing = ear.tracing(otlp(f"{collector.url}/v1/traces", headers={"x-tenant": "t1"}, service_name="edge"))
             tracing.start()
             for number in (1, 2, 3):
-                tracing.observe(traced())
+                tracing.observe([traced()])
                 await collector.wait_asked(number)
             await tracing.close(PATIENCE)
             assert {asked.headers["x-tenant"] for asked in collector.asked} == {"t1"}

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from wire import failures
 from wire.errors import BackendError, Broken
 from wire.jsontext import parse
+from wire.mould import LONGEST, Mould, mould
 from wire.sse import Event, EventTooLarge, Splitter
 from wire.types import EMPTY, Chunk, Constraint, Json, Tokens
 
@@ -26,6 +27,9 @@ NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 _OWN = {"id", "object", "created", "model", "choices", "usage", "obfuscation"}
 """Top-level fields that Weir writes itself, or that mean nothing after the first hop."""
+_MOULDS = 8
+"""Moulds that are made for one stream, from its second event on: the first is seldom like the others (role), and where each of them
+differs in more than its text, no mould fits."""
 
 
 def chunks(event: Json) -> list[Chunk]:
@@ -117,6 +121,8 @@ class Reader:
         self.streaming = streams(head)
         """The body is an event stream."""
         self._splitter = Splitter()
+        self._mould: Mould | None = None
+        self._moulds = 0
         self._body: list[bytes] = []
         self._length = 0
         self._open: set[int] = set()
@@ -134,11 +140,27 @@ class Reader:
             if self._length > MOST_BODY:
                 raise Broken(f"{self._backend}: the answer is longer than {MOST_BODY} bytes")
             return []
+        found: list[Chunk] = []
+        if self._mould is not None and not self.done and (begun := self._splitter.give_back(LONGEST)) is not None:
+            found, block = self._mould.chunks(begun + block, raw=self._faithful)
+            self.heard += len(found)  # of a choice that is known to be open
+            if not block:
+                return found
         try:
             events = self._splitter.feed(block)
         except EventTooLarge as exc:
             raise Broken(f"{self._backend}: {exc}") from exc
-        return [chunk for event in events for chunk in self._event(event)]
+        at = 0
+        while at < len(events):
+            known = self._mould
+            found += self._event(events[at])
+            at += 1
+            if self._mould is not None and self._mould is not known:  # the first block may be the whole answer
+                alike, _ = self._mould.chunks(b"".join([event.raw for event in events[at:]]), raw=self._faithful)
+                self.heard += len(alike)
+                found += alike
+                at += len(alike)
+        return found
 
     def close(self) -> list[Chunk]:
         """The body has ended. Raises BackendError: Broken when the answer has not."""
@@ -172,7 +194,11 @@ class Reader:
             )
         except BackendError as exc:
             return self._bad(exc, event.raw)
-        return self._send(chunks(value), event.raw)
+        found = chunks(value)
+        if self.heard > 1 and self._moulds < _MOULDS and (made := mould(event.data, value, found)) is not None:
+            self._mould = made
+            self._moulds += 1
+        return self._send(found, event.raw)
 
     def _whole(self, body: bytes) -> list[Chunk]:
         try:

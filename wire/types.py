@@ -6,7 +6,7 @@ All are frozen msgspec Structs: built in about 0.1 us, where a frozen dataclass 
 A `Mapping` inside one of them is never changed after it was made: whoever needs another body copies (`{**body, ...}`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -200,6 +200,10 @@ class Chunk(Struct, frozen=True):
     """Facts for the Record, never for the client: {"tier": "static"}, {"simulated": True} ..."""
     native: Json | None = None
     """The same in the upstream's own words (its event, or its whole answer), where the caller's dialect speaks them too."""
+
+
+Sink = Callable[[Sequence[Chunk]], bool]
+"""Takes chunks, in order, at once and all of them, or returns False and takes none. Called from the loop: it waits for nothing."""
 
 
 class ToolCall(Struct, frozen=True):

@@ -17,9 +17,9 @@ from pydantic import Field
 
 from backends.base import BackendResources
 from backends.embedding.base import Batch, Embedded, EmbedderConfig, Matrix
+from embed.client import IN_FLIGHT
 from embed.errors import Busy, EmbedError, WorkerDied
-from embed.minilm import IN_FLIGHT, MAX_CHARS
-from embed.onnx import MAX_PIECES
+from embed.onnx import MAX_CHARS, MAX_PIECES
 from embed.pieces import Pieces
 from wire.errors import BackendError, Broken, ContextOverflow, Overloaded, Unavailable, Unsupported
 from wire.types import Tokens

@@ -1,6 +1,6 @@
 """The small interface behind which an HTTP client stands."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -26,8 +26,16 @@ class Answer(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Names in lower case; hop-by-hop headers, content-length and content-encoding removed."""
 
+    @property
+    def ended(self) -> bool:
+        """The body has come to its end: nothing holds the connection any more."""
+
     def blocks(self) -> AsyncIterator[bytes]:
         """The body as it comes, decoded. Raises BackendError (TimedOut, Broken)."""
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Give the blocks of the body to `take` as they come, until it returns False; False: the body has ended. `take` may be called
+        from the loop, where nobody is woken. Raises BackendError, and what `take` raises."""
 
     async def read(self, limit: int = 64 * 2**20) -> bytes:
         """The whole body. Raises BackendError; Broken when it is longer than `limit` bytes."""

@@ -15,7 +15,7 @@ import asyncio
 import functools
 import io
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -209,6 +209,10 @@ class _Answer:
         self._first = True
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def ended(self) -> bool:
+        return self._response.content.at_eof()
+
     def blocks(self) -> AsyncIterator[bytes]:
         return self
 
@@ -227,6 +231,12 @@ class _Answer:
             raise StopAsyncIteration
         self._first = False
         return block
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        async for block in self:
+            if not take(block):
+                return True
+        return False
 
     async def read(self, limit: int = 64 * 2**20) -> bytes:
         blocks: list[bytes] = []

@@ -14,11 +14,13 @@ goes out slice by slice, as the socket takes it, and stops where the answer is w
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from backends.http.head import Fields, ends_with_the_connection
+from backends.http.outbox import Outbox
 
 HIGH = 2**18
 """Bytes that wait to be taken before the socket is no longer read."""
@@ -52,21 +54,24 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_interim", "_keep", "_loop", "_max_head", "_owner", "_parser", "_parts", "_paused", "_quiet", "_stalled", "_timer",
-        "_timer_at", "_transport", "_unsent", "_until", "_waiter", "ended", "error", "expired", "fields", "filled", "heard", "idle",
-        "status", "used", "whole",
+        "_interim", "_keep", "_loop", "_max_head", "_outbox", "_owner", "_parser", "_parts", "_paused", "_quiet", "_spell", "_stalled",
+        "_take", "_timer", "_timer_at", "_transport", "_unsent", "_until", "_waiter", "ended", "error", "expired", "fields", "filled",
+        "heard", "idle", "status", "used", "whole",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, max_head: int, owner: Owner) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_head: int, owner: Owner, outbox: Outbox) -> None:
         """max_head: bytes of a head; about as much of anything else that is no body (trailers, chunk extensions)."""
         self._loop = loop
         self._max_head = max_head
         self._owner = owner
+        self._outbox = outbox
         self._parser: HttpResponseParser | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._until = math.inf
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._take: Callable[[bytes], bool] | None = None
+        self._spell = 0.0
         self._unsent: memoryview | None = None
         self._parts: list[bytes] = []
         self._quiet = 0
@@ -96,16 +101,24 @@ class Connection(asyncio.Protocol):
         if transport is None or self.ended or transport.is_closing():
             self.fail("the server closed the connection")
         elif len(body) <= SMALL:
-            transport.write(head + body)
+            self._outbox.write(transport, head + body)
         else:
             transport.write(head)
             self._unsent = memoryview(body)
             self._pump()
 
-    def wait(self, until: float) -> asyncio.Future[None]:
+    def wait(self, until: float) -> asyncio.Future[bool]:
         """Resolved by whatever is new: the head, a block, the end, an error, or that `until` (loop time) has come."""
         waiter = self._waiter = self._loop.create_future()
+        self._take = None
         self._watch(until)
+        return waiter
+
+    def pour(self, until: float, spell: float, take: Callable[[bytes], bool]) -> asyncio.Future[bool]:
+        """As `wait`, but the blocks before the last go to `take` where they come, and each gives `spell` more seconds. True: `take`
+        returned False. Raises what `take` raises."""
+        waiter = self.wait(until)
+        self._take, self._spell = take, spell
         return waiter
 
     def take(self) -> bytes:
@@ -125,7 +138,8 @@ class Connection(asyncio.Protocol):
 
     def rest(self, until: float) -> None:
         """Back in the pool: closes itself at `until` (loop time), or when anything comes."""
-        self.take()
+        if self._parts:
+            self.take()
         self.idle = True
         self._watch(until)
 
@@ -174,7 +188,9 @@ class Connection(asyncio.Protocol):
         if self.filled > HIGH and not self._paused and transport is not None and not transport.is_closing():
             self._paused = True
             transport.pause_reading()
-        if self.status:
+        if self._take is not None and not self.whole:
+            self._hand_on(self._take)
+        elif self.status:
             self._wake()
 
     def eof_received(self) -> bool:
@@ -234,12 +250,31 @@ class Connection(asyncio.Protocol):
 
     # -- inside ---------------------------------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
+    def _wake(self, declined: bool = False) -> None:
         waiter = self._waiter
         if waiter is not None:
-            self._waiter = None
+            self._waiter = self._take = None
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(declined)
+
+    def _hand_on(self, take: Callable[[bytes], bool]) -> None:
+        waiter, parts = self._waiter, self._parts
+        if not parts or waiter is None or waiter.done():
+            return
+        try:
+            if len(parts) == 1 and not self._paused:
+                block = parts.pop()
+                self.filled = 0
+            else:
+                block = self.take()
+            if take(block):
+                self._until = self._loop.time() + self._spell
+            else:
+                self._wake(declined=True)
+        except Exception as exc:
+            self._waiter = self._take = None
+            if not waiter.done():
+                waiter.set_exception(exc)
 
     def _lose(self, error: str) -> None:
         if not self.ended and not self.whole and not error and ends_with_the_connection(self.status, self.fields):

@@ -15,6 +15,7 @@ from typing import Protocol
 from backends.http.base import Timeouts
 from backends.http.connection import Connection
 from backends.http.head import Target
+from backends.http.outbox import Outbox
 from backends.http.rules import too_late
 from wire.errors import BackendError, Broken, Overloaded
 
@@ -25,6 +26,7 @@ class House(Protocol):
     """The client, as far as its pools know it."""
 
     loop: asyncio.AbstractEventLoop
+    outbox: Outbox
     limit: int
     waiting: int
     keepalive: float
@@ -152,7 +154,7 @@ class Pool:
 
         def make() -> Connection:
             nonlocal conn
-            conn = Connection(house.loop, house.max_head, self)
+            conn = Connection(house.loop, house.max_head, self, house.outbox)
             return conn
 
         try:

@@ -54,12 +54,14 @@ class Large:
         self._answers = answers
         self.asked = 0
         self.left = 0
+        self.draw = 0
+        """Of the times that answers take."""
 
     async def __call__(self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked += 1
         text = asked_text(body)
         try:
-            async with asyncio.timeout(large_seconds(text)):
+            async with asyncio.timeout(large_seconds(text, self.draw)):
                 await reader.read(1)
             self.left += 1
             raise ConnectionResetError
@@ -73,11 +75,12 @@ class Small:
     def __init__(self, answers: Mapping[str, Answer], ratio: float) -> None:
         self._answers = answers
         self._ratio = ratio
+        self.draw = 0
 
     async def __call__(self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         text = asked_text(body)
         draft = self._answers[text].drafts[0]
-        seconds = self._ratio * MEDIAN * random.Random(f"small {text}").lognormvariate(0, SPREAD)
+        seconds = self._ratio * MEDIAN * random.Random(f"small {self.draw} {text}").lognormvariate(0, SPREAD)
         calls = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in draft.tool_calls

@@ -4,8 +4,9 @@ Fitted on a quarter of the 1,400 withheld training utterances and the 350 of the
 validate; applied once to the other half of validate, which is used for nothing else. Exact match is over all 700 of validate, and per
 slot in the notes. The LLM counts as right.
 
-AUROC and ECE are over all 700 too: nothing of validate fitted the probability. `snips.ece_noise` is the ECE that so many answers show
-on average when their probabilities are exactly right: 15 bins of 47 are noise to that height.
+A tagger (models/snips-tagger) answers beside it and is weighed; `snips.alone.*` are without it. AUROC and ECE are over all 700 too: nothing
+of validate fitted the probability. `snips.ece_noise` is the ECE that so many answers show on average when their probabilities are exactly
+right: 15 bins of 47 are noise to that height.
 
     full run    asks vLLM for all of them with log-probabilities and keeps what it said in results/snips.answers.jsonl.gz, with the model's
                 digest; then lets the whole gateway answer 10,000 requests, streamed and not, and reads every answer as JSON
@@ -37,10 +38,11 @@ from gateway.aside import call_of, twin
 from gateway.calibrate.collect import Kept, collect, key_of
 from gateway.calibrate.file import answers_of
 from gateway.calibrate.labelled import Case, read
-from gateway.calibrate.measure import Measured, Sample, score, sure
+from gateway.calibrate.measure import Measured, Sample, measure, score, sure
 from gateway.calibrate.run import Task, calibrate, engine_now, look, sample_of
 from gateway.demo import server
 from gateway.fitting import auroc, ece
+from gateway.log import Log
 from gateway.setup import Setup
 from gateway.validators.fits_schema import validator
 from models.rebuild.snips import FOLDER, data
@@ -60,6 +62,8 @@ class Scored(Struct, frozen=True):
     """What came of the specialist's answers."""
 
     measured: Measured
+    alone: Measured
+    """The same without the tagger beside it."""
     certify: Sequence[Sample]
     test: Sequence[Sample]
     validate: Sequence[Sample]
@@ -89,6 +93,7 @@ async def scored(config: Path, *, kept: bool, live: bool = False) -> Scored:
     setup = build(loaded, resources)
     await resources.open()
     try:
+        await resources.workers(Log(off=True), set())
         if live:
             await look(setup, "snips")
         place = answers_of(loaded.calibrations, "snips", "snips", engine_now(setup, "snips").digest)
@@ -100,11 +105,13 @@ async def scored(config: Path, *, kept: bool, live: bool = False) -> Scored:
             setup, "snips", "snips", cases, _house.RISK, promise.CONFIDENCE, loaded.calibrations, in_flight=PARALLEL
         )
         done = await calibrate(task)
+        fit = await _samples(setup, _cases(mine["fit"]), place)
         certify = await _samples(setup, _cases(mine["certify"]), place)
         validate = await _samples(setup, _cases(data.splits()["validate"]), place)
         if not kept:
             _keep(place)
-        return Scored(done.measured, certify, validate[1::2], validate)
+        alone = measure(_alone(fit), _alone(certify), risk=_house.RISK, confidence=promise.CONFIDENCE)
+        return Scored(done.measured, alone, certify, validate[1::2], validate)
     finally:
         await resources.close()
 
@@ -148,13 +155,19 @@ def _cases(utterances: Sequence[Utterance], part: str = "") -> list[Case]:
 
 
 async def _samples(setup: Setup, cases: Sequence[Case], place: Path) -> list[Sample]:
-    rung, route = setup.rungs["snips"], setup.routes["snips"]
+    rung, tagger, route = setup.rungs["snips"], setup.rungs["tagger"], setup.routes["snips"]
     stories = [twin(setup, case.asked, f"snips-{at}", route) for at, case in enumerate(cases)]
     answers = await collect(stories, rung, Kept(place), in_flight=PARALLEL)
+    second = await collect(stories, tagger, Kept(place.with_name("tagger.answers.jsonl")), in_flight=PARALLEL)
     return [
-        await sample_of(story, case, rung, answer, None, None)
-        for story, case, answer in zip(stories, cases, answers, strict=True)
+        await sample_of(story, case, rung, answer, tagger, other)
+        for story, case, answer, other in zip(stories, cases, answers, second, strict=True)
     ]
+
+
+def _alone(samples: Sequence[Sample]) -> list[Sample]:
+    """As if nobody had answered beside it."""
+    return [replace(one, evidence=[replace(e, second=None) for e in one.evidence], agrees=None) for one in samples]
 
 
 def _call(sample: Sample) -> Call:
@@ -243,6 +256,7 @@ def part(found: Scored, wrong: int, *, quick: bool) -> Part:
         "snips.ece_noise": _noise(probability),
         "snips.slot_f1": per_slot["all"].f1,
         "snips.crc_share": _crc_share(found),
+        **_without(found),
     }
     notes = {
         "specialist": digest(),
@@ -251,6 +265,22 @@ def part(found: Scored, wrong: int, *, quick: bool) -> Part:
         **made.notes,
     }
     return replace(made, figures=figures, notes=notes)
+
+
+def _without(found: Scored) -> dict[str, float]:
+    """The confidence by the specialist's own tokens only, and how often it and the tagger say the same."""
+    scorer, at = found.alone.scorer, found.alone.threshold
+    probability = [sure(sample, scorer) or 0.0 for sample in _alone(found.validate)]
+    right = [sample.right for sample in found.validate]
+    scores = [score(sample, scorer, "") for sample in _alone(found.test)]
+    same = [sample.right for sample in found.validate if sample.agrees]
+    return {
+        "snips.alone.auroc": auroc(probability, right),
+        "snips.alone.ece": ece(probability, right),
+        "snips.alone.local_share_at_2pct": sum(at is not None and one >= at for one in scores) / len(scores),
+        "snips.agree_share": len(same) / len(right),
+        "snips.agree_right": sum(same) / len(same),
+    }
 
 
 def _noise(probability: Sequence[float], draws: int = 2_000) -> float:

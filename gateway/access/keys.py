@@ -8,7 +8,7 @@ random and long, as `new_key` makes them; for passwords that people choose it wo
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -55,9 +55,8 @@ class Keys:
 
     def check(self, headers: Mapping[str, str]) -> Caller:
         """The caller. `headers`: names in lower case. Raises Unauthorized, which never repeats what came."""
-        presented = False
-        for key in _presented(headers):
-            presented = True
+        presented = _presented(headers)
+        for key in presented:
             found = self._callers.get(hash_key(key))
             if found is not None:
                 return found
@@ -79,11 +78,14 @@ def new_key() -> tuple[str, str]:
     return key, hash_key(key)
 
 
-def _presented(headers: Mapping[str, str]) -> Iterator[str]:
+def _presented(headers: Mapping[str, str]) -> list[str]:
     """What may be a key: OpenAI's clients send Bearer, Anthropic's x-api-key (or both), Azure's api-key."""
-    scheme, _, rest = headers.get("authorization", "").strip().partition(" ")
-    if scheme.lower() == "bearer" and rest.strip():
-        yield rest.strip()
+    found: list[str] = []
+    if given := headers.get("authorization"):
+        scheme, _, rest = given.strip().partition(" ")
+        if scheme.lower() == "bearer" and (key := rest.strip()):
+            found.append(key)
     for name in ("x-api-key", "api-key"):
-        if value := headers.get(name, "").strip():
-            yield value
+        if name in headers and (key := headers[name].strip()):
+            found.append(key)
+    return found

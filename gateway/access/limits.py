@@ -15,6 +15,7 @@ from gateway.access.keys import Caller
 from gateway.settings.model import KeySettings, RateSettings
 from wire.errors import RateLimited
 
+RETRY = "x-stainless-retry-count"
 RETRIES = 2
 """Retries that the official clients make of one request."""
 
@@ -31,11 +32,6 @@ class TokenBucket:
         self._at = -math.inf
         self._free = 0
         self._owed = 0
-
-    @property
-    def limit(self) -> int:
-        """Requests at once, after a rest."""
-        return self._burst
 
     def take(self, now: float, cost: float = 1.0) -> float | None:
         """None: `cost` tokens were taken. Else seconds until they are there; nothing was taken.
@@ -77,8 +73,8 @@ class TokenBucket:
 
     def _fill(self, now: float) -> None:
         if now > self._at:
-            if self._at != -math.inf:
-                self._level = min(float(self._burst), self._level + (now - self._at) * self._per_second)
+            level = self._level + (now - self._at) * self._per_second
+            self._level = level if level < self._burst else float(self._burst)
             self._at = now
 
 
@@ -100,10 +96,10 @@ class Limits:
         found = self._buckets.get(caller.tenant)
         if found is None:
             return {}
-        bucket = found[1]
-        wait = bucket.take_retry(now) if _is_retry(headers) else bucket.take_first(now)
+        rate, bucket = found
+        wait = bucket.take_retry(now) if RETRY in headers and _is_retry(headers[RETRY]) else bucket.take_first(now)
         told = {
-            "x-ratelimit-limit-requests": str(bucket.limit),
+            "x-ratelimit-limit-requests": str(rate.burst),
             "x-ratelimit-remaining-requests": str(bucket.remaining()),
             "x-ratelimit-reset-requests": duration(bucket.reset()),
         }
@@ -111,7 +107,6 @@ class Limits:
             return told
         told["retry-after"] = str(max(1, math.ceil(wait)))
         told["retry-after-ms"] = str(math.ceil(wait * 1000))
-        rate = found[0]
         raise RateLimited(
             f"Rate limit reached for requests: {rate.per_minute:g} per minute, {rate.burst} at once. "
             f"Please try again in {duration(wait)}.",
@@ -132,6 +127,5 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _is_retry(headers: Mapping[str, str]) -> bool:
-    count = headers.get("x-stainless-retry-count", "")
+def _is_retry(count: str) -> bool:
     return count != "" and count.isascii() and count.isdigit() and count.strip("0") != ""

@@ -12,7 +12,7 @@ from math import isfinite
 from msgspec import Struct
 
 from gateway.confidence import Evidence, Outlook, Scorer, probability
-from gateway.confidence.features import VERSION
+from gateway.confidence.features import VERSION, second_odds
 from gateway.escalate import GREY, Local
 from gateway.fitting import (
     Seen,
@@ -56,6 +56,10 @@ class Sample(Struct, frozen=True):
     """What the user asked last."""
     falls: Sequence[float] = ()
     """The least likely token so far, after each token of the first choice (`Watch`, nats)."""
+    parted: Sequence[bool] = ()
+    """And whether it had parted from the second answer, where that is weighed (`Parting`)."""
+    spoken: Sequence[str] = ()
+    """What the second answer talks of, where it is weighed."""
 
     @property
     def regret(self) -> bool:
@@ -79,7 +83,7 @@ class Measured(Struct, frozen=True):
     unusable: float
     """Not answered, or failed a hard check, of all."""
     unknown: float
-    """Usable, and nobody knows how sure: no log-probabilities. Of all."""
+    """Usable, and nobody knows how sure: no log-probabilities, or no second answer where that is weighed. Of all."""
     auroc: float | None
     ece: float | None
     scorer: Scorer | None
@@ -109,7 +113,8 @@ def feasible(n: int, risk: float, confidence: float, *, fit_share: float) -> Non
 
 
 def score(sample: Sample, scorer: Scorer | None, agreement: str) -> float:
-    """What the rule compares with its threshold. agreement: "", always or grey, as in `accept: {agrees_with: ...}`."""
+    """What the rule compares with its threshold. agreement: "" or as in `accept: {agrees_with: {when: ...}}`; of what is weighed the
+    evidence tells, so there the probability alone counts."""
     if not sample.valid or sample.effect == "never" or (sample.effect == "agree" and not sample.agrees):
         return NEVER
     known = sure(sample, scorer)
@@ -141,6 +146,10 @@ def measure(
     scorer = None
     if fitting:
         usable = [sample for sample in fitting if sample.valid]
+        if agreement == "weighed" and not any(s.evidence[0].second for s in usable):
+            raise ValueError(
+                "no answer can be weighed with a second one: the second model answered none of these requests in a valid form"
+            )
         scorer = fit_evidence([s.evidence[0] for s in usable], [s.right for s in usable])
     tested = learn_then_test(
         [score(sample, scorer, agreement) for sample in testing],
@@ -185,8 +194,16 @@ def _early(
     if tested.threshold is None or not fitting:
         return None, None
     accepted = [score(sample, scorer, agreement) >= tested.threshold for sample in fitting]
-    seen = [Seen(sample.text, sample.falls, kept) for sample, kept in zip(fitting, accepted, strict=True)]
+    seen = [_seen(sample, kept) for sample, kept in zip(fitting, accepted, strict=True)]
     return fit_outlook(seen, WASTES), collapsed([min(one.falls, default=None) for one in seen], accepted)
+
+
+def _seen(sample: Sample, accepted: bool) -> Seen:
+    second = sample.evidence[0].second if sample.evidence else None
+    if second is None:
+        return Seen(sample.text, sample.falls, accepted)
+    odds = second_odds(second.probability)
+    return Seen(sample.text, sample.falls, accepted, odds, sample.spoken, sample.parted)
 
 
 def _finite(value: float) -> float | None:

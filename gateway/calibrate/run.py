@@ -13,13 +13,16 @@ from gateway.calibrate.file import COMMON, About, answers_of, data_digest, table
 from gateway.calibrate.labelled import Case, llm_right, right
 from gateway.calibrate.measure import Measured, Sample, feasible, measure
 from gateway.calls import ask_of, canonical_of, constraint_for, fitted, render
-from gateway.confidence import CalibrationError, Evidence
-from gateway.confidence.watch import falls
+from gateway.confidence import CalibrationError, Evidence, Second
+from gateway.confidence.outlook import spoken
+from gateway.confidence.parting import said as said_by
+from gateway.confidence.watch import grown
 from gateway.decide import Route, Rung
 from gateway.escalate import effect
 from gateway.promise import Engine, engine, read, rule_of, stored, unfit
 from gateway.setup import Setup
 from gateway.story import Story
+from gateway.weighed import second_of
 from wire.types import Draft
 
 MOST_AWAY = 0.05
@@ -69,6 +72,11 @@ async def calibrate(task: Task, progress: Progress = lambda done, total: None) -
     who = engine_now(task.setup, rung.name)
     answers = await _asked(task, stories, rung, who, progress)
     own = any(draft.probability is not None for answer in answers if answer for draft in answer.drafts)
+    if own and route.agreement == "weighed":
+        raise ValueError(
+            f"'{rung.name}' says a probability of its own, and only log-probabilities can be weighed with a second answer: write `when: "
+            f"always` or `when: grey` in routes.{task.route}.accept.agrees_with"
+        )
     parts = ["test"] * len(stories) if own else _parts(task, [key_of(call_of(story, rung)) for story in stories])
     feasible(parts.count("test"), task.risk, task.confidence, fit_share=0.0 if own else task.fit_share)
     companion = route.companion
@@ -169,23 +177,25 @@ async def sample_of(
         return Sample(llm=opinion)
     verdict, _ = await check(story, rung, answer.drafts, soft=False)
     said = canonical_of(story, rung, answer.drafts)
-    usable = companion is not None and other is not None and bool(other.drafts)
-    agrees: bool | None = None
-    if companion is not None:
-        agrees = False
-        if usable and other is not None:
-            passed, _ = await check(story, companion, other.drafts, soft=False)
-            agrees = passed.passed and canonical_of(story, companion, other.drafts) == said
+    second: Second | None = None
+    if companion is not None and other is not None and other.drafts:
+        passed, _ = await check(story, companion, other.drafts, soft=False)
+        second = second_of(said, canonical_of(story, companion, other.drafts), other.drafts, passed)
+    weighed = second if story.plan.agreement == "weighed" else None
     first = answer.drafts[0]
+    told = said_by(other.drafts[0]) if weighed is not None and other is not None else ()
+    falls, parted = grown(first, told)
     return Sample(
-        evidence=[Evidence(draft, constraint, tools, ask.messages) for draft in answer.drafts],
+        evidence=[Evidence(draft, constraint, tools, ask.messages, weighed) for draft in answer.drafts],
         valid=verdict.passed,
         right=any(right(case, draft, constraint, tools) for draft in _readings(story, rung, first)),
         llm=opinion,
-        agrees=agrees,
+        agrees=(second is not None and second.agrees) if companion is not None else None,
         effect=effect(fitted(story), [call.name for draft in answer.drafts for call in draft.tool_calls]),
         text=story.asked.query.text,
-        falls=falls(first),
+        falls=falls,
+        spoken=spoken(told),
+        parted=parted,
     )
 
 
@@ -212,7 +222,9 @@ def _notes(
     if away:
         notes.append(f"{away} requests had no answer, as a server was overloaded or away: counted as not accepted")
     if measured.unknown:
-        notes.append(f"{measured.unknown:.1%} of the answers have no log-probabilities: never accepted")
+        weighed = settings.accept.agrees_with is not None and settings.accept.agrees_with.when == "weighed"
+        lack = "log-probabilities, or no second answer to be weighed with" if weighed else "log-probabilities"
+        notes.append(f"{measured.unknown:.1%} of the answers have no {lack}: never accepted")
     beyond = [key for key in ("repair", "self_consistency") if getattr(settings.accept, key)]
     if beyond:
         notes.append(f"{' and '.join(beyond)} of the route is not in what was measured: the promise does not cover it")

@@ -18,6 +18,8 @@ COLOURS = {
     "accepted": "green", "delivered": "green", "pass": "green", "direct": "cyan", "escalated": "yellow", "degraded": "yellow",
     "rejected": "yellow", "undecided": "yellow", "refused": "red", "failed": "red", "error": "red", "fail": "red",
 }  # fmt: skip
+SECOND = {None: "", True: "(the second agreed)", False: "(the second disagreed)"}
+"""By `AttemptRecord.agrees`."""
 
 
 def show_record(record: "Record") -> None:
@@ -101,7 +103,7 @@ def _attempts(attempts: "Iterable[AttemptRecord]") -> "Table":
             str(attempt.number),
             attempt.rung,
             _coloured(attempt.outcome),
-            attempt.reason,
+            " ".join(part for part in (attempt.reason, SECOND[attempt.agrees]) if part),
             model,
             _number(attempt.probability, 4),
             _number(attempt.threshold, 4),

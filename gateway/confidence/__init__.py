@@ -12,8 +12,10 @@ Nothing known is not confidence: without log-probabilities there is no probabili
 """
 
 from gateway.confidence.calibration import Calibration, CalibrationError, Point, calibration
-from gateway.confidence.features import Evidence
+from gateway.confidence.features import Evidence, Second
 from gateway.confidence.outlook import Outlook
 from gateway.confidence.scorer import Scorer, probability
 
-__all__ = ["Calibration", "CalibrationError", "Evidence", "Outlook", "Point", "Scorer", "calibration", "probability"]
+__all__ = [
+    "Calibration", "CalibrationError", "Evidence", "Outlook", "Point", "Scorer", "Second", "calibration", "probability",
+]  # fmt: skip

@@ -64,7 +64,7 @@ class Calibration(Struct, frozen=True):
     """The model's name in the configuration, when the curve was measured."""
     adapter: str = ""
     rule: str = RULE
-    """What accepts: `confidence`, `confidence+agrees:NAME@always` or `confidence+agrees:NAME@grey`."""
+    """What accepts: `confidence`, or `confidence+agrees:NAME@WHEN` with always, grey or weighed."""
     risk: float | None = None
     """For which it was made; its curve serves any other."""
     confidence: float | None = None

@@ -18,7 +18,7 @@ from gateway.confidence.tokens import Answer, Token, answer
 from wire.types import Constraint, Draft, Json
 
 VERSION = 1
-"""Of what NAMES mean. A scorer that was fitted under another version knows nothing."""
+"""Of what NAMES and SECOND mean. A scorer that was fitted under another version knows nothing."""
 
 NAMES = (
     "low", "mean", "tenth", "joint", "worst_field", "start_margin", "enum_margin", "name_margin", "structure",
@@ -41,11 +41,26 @@ Content:
     empty, placeholder  1 if a string is empty, or reads like a default ("N/A", "unknown")
 """
 
+SECOND = ("agrees", "assent", "dissent")
+"""Of a second model's answer, where there is one:
+    agrees              1 if it says the same
+    assent, dissent     log-odds that it gives its own answer, if that is the same, if it is another one; else 0. It does not say: 0
+"""
+
 RARE = 0.005
 """Frequencies are clipped to [RARE, 1 - RARE]."""
 PLACEHOLDERS = frozenset(
     {"n/a", "na", "none", "null", "unknown", "undefined", "string", "todo", "tbd", "-", "?", "..."}
 )
+
+
+class Second(Struct, frozen=True):
+    """What a second model said to the same request."""
+
+    agrees: bool
+    """The same, in canonical form."""
+    probability: float | None
+    """How likely it thinks itself right; None: it does not say."""
 
 
 class Evidence(Struct, frozen=True):
@@ -57,6 +72,8 @@ class Evidence(Struct, frozen=True):
     """Tool > the JSON Schema of its parameters."""
     messages: Sequence[Json] = ()
     """The request's: values that stand in them verbatim are less likely made up."""
+    second: Second | None = None
+    """None: there is none, or nothing is known of it."""
 
 
 Priors = Mapping[str, Mapping[str, float]]
@@ -65,7 +82,8 @@ _NO_PRIORS: Priors = {}
 
 
 def features(evidence: Evidence, priors: Priors = _NO_PRIORS) -> tuple[float, ...] | None:
-    """Numbers in the order of NAMES, all finite. None when the answer cannot be judged by its tokens (see tokens.answer)."""
+    """Numbers in the order of NAMES, then of SECOND where there is a second answer, all finite. None when the answer cannot be judged by
+    its tokens (see tokens.answer)."""
     found = answer(evidence.draft, evidence.constraint)
     if found is None:
         return None
@@ -82,6 +100,7 @@ def features(evidence: Evidence, priors: Priors = _NO_PRIORS) -> tuple[float, ..
         _surprise(said, priors),
         float(any(not text.strip() for text in strings)),
         float(any(text.strip().casefold() in PLACEHOLDERS for text in strings)),
+        *_second(evidence.second),
     )
 
 
@@ -96,6 +115,18 @@ def odds(logprob: float) -> float:
     if logprob >= -1e-9:
         return TOP
     return max(-TOP, min(TOP, logprob - log(-expm1(logprob))))
+
+
+def _second(second: Second | None) -> tuple[float, ...]:
+    if second is None:
+        return ()
+    sure = second_odds(second.probability)
+    return (1.0, sure, 0.0) if second.agrees else (0.0, 0.0, sure)
+
+
+def second_odds(probability: float | None) -> float:
+    """Log-odds that a second model gives its own answer; 0, even odds, where it does not say."""
+    return 0.0 if probability is None else odds(log(probability)) if probability > 0 else -TOP
 
 
 # --- tokens ---

@@ -5,6 +5,8 @@ growing answer costs as much as a whole one, and what turns out not to be JSON i
 byte that structures JSON is ASCII.
 """
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 OUTSIDE, STRUCTURE, KEY, VALUE = range(4)
@@ -83,6 +85,21 @@ class Scanner:
     def open(self) -> bool:
         """Inside of an object or array."""
         return self._state != _OUTSIDE
+
+    @property
+    def string(self) -> tuple[Path, int] | None:
+        """Inside of a string value: where it stands, and its first byte (keep)."""
+        return (tuple(self._path), self._since) if self._state == _STRING else None
+
+    @property
+    def keys(self) -> Sequence[Path]:
+        """Of the open segment, or of the last one, the members that have been named so far (keep)."""
+        return self._keys
+
+    @property
+    def leaves(self) -> Sequence[Leaf]:
+        """And the values that have come to their end (keep)."""
+        return self._leaves
 
     def feed(self, byte: int) -> int:
         """What `byte` is: OUTSIDE, STRUCTURE, KEY or VALUE."""

@@ -6,7 +6,7 @@ from math import exp
 
 from msgspec import Struct
 
-from gateway.confidence.features import NAMES, VERSION, Evidence, features
+from gateway.confidence.features import NAMES, SECOND, VERSION, Evidence, features
 
 
 class Scorer(Struct, frozen=True):
@@ -25,13 +25,20 @@ class Scorer(Struct, frozen=True):
     """Of the features that it was fitted on."""
 
     def probability(self, evidence: Evidence) -> float | None:
-        """How likely the answer is right, in [0, 1]; None when it has no log-probabilities of tokens that were free, or when this
-        scorer was fitted on features that are no longer made."""
+        """How likely the answer is right, in [0, 1]; None when it has no log-probabilities of tokens that were free, when this scorer
+        `weighs` a second answer and there is none, or when it was fitted on features that are no longer made."""
         found = features(evidence, self.priors) if self.version == VERSION else None
-        if found is None or not set(self.names) <= set(NAMES):
+        if found is None:
             return None
-        by_name = dict(zip(NAMES, found, strict=True))
+        by_name = dict(zip(NAMES + SECOND, found, strict=False))
+        if not by_name.keys() >= set(self.names):
+            return None
         return self.score([by_name[name] for name in self.names])
+
+    @property
+    def weighs(self) -> bool:
+        """A second model's answer is part of what it knows by."""
+        return not set(SECOND).isdisjoint(self.names)
 
     def score(self, row: Sequence[float]) -> float:
         """The probability for features in the order of `names`."""

@@ -9,6 +9,7 @@ Both were measured with this same class.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.confidence.parting import Parting, Said
 from gateway.confidence.scan import OUTSIDE, Scanner
 from gateway.confidence.tokens import content, free, logprob
 from wire.types import Chunk, Draft
@@ -74,13 +75,17 @@ class Watch:
         return inside or self._mode == "text"
 
 
-def falls(draft: Draft) -> list[float]:
-    """What a Watch says after each token of `draft`, from the first free one on; empty when none was free. Also of the reasoning, where it
-    counts as an answer: whoever looked at the answer while it grew has seen that too."""
-    watch = Watch()
-    found: list[float] = []
+def grown(draft: Draft, second: Said = ()) -> tuple[list[float], list[bool]]:
+    """What a Watch, and a Parting from what a second model said, say after each token of `draft`, from the first free one on; empty when
+    none was free. Also of the reasoning, where it counts as an answer: whoever looked at the answer while it grew has seen that too."""
+    watch, parting = Watch(), Parting(second)
+    falls: list[float] = []
+    parted: list[bool] = []
     for token in draft.logprobs:
-        watch.feed(Chunk(logprobs={"content": [token]}))
+        chunk = Chunk(logprobs={"content": [token]})
+        watch.feed(chunk)
+        parting.feed(chunk)
         if watch.lowest is not None:
-            found.append(watch.lowest)
-    return found
+            falls.append(watch.lowest)
+            parted.append(parting.parted)
+    return falls, parted

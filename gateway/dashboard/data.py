@@ -6,7 +6,7 @@ rungs come from configurations, and a bucket tells no more than NAMES of them ap
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
@@ -41,14 +41,14 @@ class Sums:
     counterfactual: float = 0.0
     llm_cost: float = 0.0
 
-    def fold(self, record: Record, llm: bool, llm_cost: float) -> None:
+    def fold(self, record: Record) -> None:
         self.outcomes[record.outcome] = self.outcomes.get(record.outcome, 0) + 1
         if record.outcome == "escalated":
             self.reasons[record.escalation] = self.reasons.get(record.escalation, 0) + 1
-        self.llm += llm
+        self.llm += had_to(record)
         self.cost += record.cost
         self.counterfactual += record.counterfactual_cost
-        self.llm_cost += llm_cost
+        self.llm_cost += _llm_cost(record)
 
     def add(self, other: "Sums") -> None:
         for name, count in other.outcomes.items():
@@ -126,23 +126,29 @@ class Window:
         self._buckets: dict[int, Bucket] = {}
         self._newest: Bucket | None = None
 
-    def fold(self, record: Record, now: float) -> None:
-        """Count one Record in the bucket of `now`, Unix seconds. A clock that was set back counts in the newest bucket."""
+    def fold(self, records: Sequence[Record], now: float) -> None:
+        """Count Records in the bucket of `now`, Unix seconds. A clock that was set back counts in the newest bucket."""
         number = int(now // STEP)
         bucket = self._newest
         if bucket is None or number > bucket.number:
             bucket = self.put(Bucket(number))
-        llm, spent = had_to(record), _llm_cost(record)
-        bucket.all.fold(record, llm, spent)
-        self.ever.fold(record, llm, spent)
-        _named(bucket.routes, record.route, Sums).fold(record, llm, spent)
-        for attempt in record.attempts:
-            if attempt.outcome != "stopped":
-                bins: dict[int, int] = _named(bucket.latency, attempt.rung, dict)
-                at = bisect_left(EDGES, attempt.seconds)
-                bins[at] = bins.get(at, 0) + 1
-        self.last.append(record)
-        self.folded += 1
+        routes: dict[str, Sums] = {}
+        for record in records:
+            sums = routes.get(record.route)
+            if sums is None:
+                sums = routes[record.route] = Sums()
+            sums.fold(record)
+            for attempt in record.attempts:
+                if attempt.outcome != "stopped":
+                    bins: dict[int, int] = _named(bucket.latency, attempt.rung, dict)
+                    at = bisect_left(EDGES, attempt.seconds)
+                    bins[at] = bins.get(at, 0) + 1
+        self.last.extend(records)
+        self.folded += len(records)
+        for route, sums in routes.items():
+            bucket.all.add(sums)
+            self.ever.add(sums)
+            _named(bucket.routes, route, Sums).add(sums)
 
     def put(self, bucket: Bucket) -> Bucket:
         """In place of the one of the same time; the oldest goes when there are too many."""

@@ -92,10 +92,10 @@ class Share:
         self._folded = 0
         self._rate = deque([(clock, 0)], maxlen=REPORTS + 1)
 
-    def fold(self, record: Record, now: float) -> None:
+    def fold(self, records: Sequence[Record], now: float) -> None:
         """As `Window.fold`."""
-        self._fresh.fold(record, now)
-        self._folded += 1
+        self._fresh.fold(records, now)
+        self._folded += len(records)
 
     def report(self, clock: float, in_flight: int, backends: Sequence[Row]) -> bytes:
         """A Report of what is new. `take` or `put_back` must follow before the next."""

@@ -8,7 +8,7 @@ other people's code can steer: what it sends from another site, or under another
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -74,11 +74,11 @@ class Dashboard:
         self._curves: tuple[Setup, bytes] | None = None
         self._files = {name: _read(name) for name in FILES}
 
-    def observe(self, record: Record) -> None:
+    def observe(self, records: Sequence[Record]) -> None:
         """For `Live.observers`."""
         setup = self._live.setup
         if setup.settings.ui.enabled:
-            (self._share or self.window).fold(record, setup.now())
+            (self._share or self.window).fold(records, setup.now())
 
     def report(self) -> bytes | None:
         """For the supervisor (`joined.Report`): what this worker has counted since the last one. `told` or `refused` must follow. None: the
@@ -86,6 +86,7 @@ class Dashboard:
         live = self._live
         if self._share is None or not live.setup.settings.ui.enabled:
             return None
+        live.fold()
         return self._share.report(live.setup.clock(), live.in_flight, view.backends(live.setup))
 
     def told(self, answer: bytes) -> None:
@@ -164,6 +165,7 @@ class Dashboard:
             )
 
     def _state(self) -> bytes:
+        self._live.fold()
         live, share, now = self._live, self._share, self._live.setup.now()
         return orjson.dumps(
             view.frame(
@@ -197,6 +199,7 @@ class Dashboard:
 
     async def _find(self, request_id: str) -> Record | None:
         # Where `telemetry.records` keeps few of them, what the page lists can be opened all the same.
+        self._live.fold()
         own = next((record for record in reversed(self.window.last) if record.id == request_id), None)
         try:
             return own or await self._find_record(request_id)

@@ -11,8 +11,9 @@ from gateway.fitting.fit import count_members, fit, fit_evidence
 from gateway.fitting.isotonic import knots, pav
 from gateway.fitting.logistic import Logistic, regress
 from gateway.fitting.measure import auroc, ece
-from gateway.fitting.outlook import Seen, fit_outlook
+from gateway.fitting.outlook import fit_outlook
 from gateway.fitting.promise import Step, Tested, certify, conformal, grid, learn_then_test, oracle_share
+from gateway.fitting.seen import Seen
 
 __all__ = [
     "Logistic", "Seen", "Step", "Tested", "allowed", "auroc", "certify", "collapsed", "conformal", "count_members", "ece", "fit",

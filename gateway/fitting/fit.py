@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gateway.confidence import Scorer
-from gateway.confidence.features import NAMES, Evidence, features, members
+from gateway.confidence.features import NAMES, SECOND, Evidence, features, members
 from gateway.fitting.isotonic import knots
 from gateway.fitting.logistic import log_loss, regress, sigmoid
 
@@ -59,12 +59,14 @@ def _unseen(rows: NDArray[np.float64], labels: NDArray[np.float64], l2: float) -
 
 def fit_evidence(evidence: Sequence[Evidence], right: Sequence[bool]) -> Scorer:
     """The same from answers: members are counted over the right ones, then features made. Answers without features (no log-probabilities)
-    are left out. Raises ValueError as `fit`."""
+    are left out; where a second model has answered to some, those to which it has not, too. Raises ValueError as `fit`."""
     priors = count_members(e for e, ok in zip(evidence, right, strict=True) if ok)
-    rows = [(found, ok) for e, ok in zip(evidence, right, strict=True) if (found := features(e, priors)) is not None]
+    names = NAMES + SECOND if any(e.second is not None for e in evidence) else NAMES
+    made = [(features(e, priors), ok) for e, ok in zip(evidence, right, strict=True)]
+    rows = [(found, ok) for found, ok in made if found is not None and len(found) == len(names)]
     if not rows:
         raise ValueError("no answer has log-probabilities of tokens that were free")
-    return fit([row for row, _ in rows], [ok for _, ok in rows], priors=priors)
+    return fit([row for row, _ in rows], [ok for _, ok in rows], names=names, priors=priors)
 
 
 def count_members(evidence: Iterable[Evidence]) -> dict[str, dict[str, float]]:

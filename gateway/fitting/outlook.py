@@ -1,42 +1,25 @@
 """Requests, how their answers looked while they grew, and which were accepted > an `Outlook`. Pure and deterministic.
 
-First the words, then the tokens on top of them: what the words say of a request is taken from a model that has not seen it, as it will
-be on the line. Where early starts begin is counted the same way.
+First the words, then the tokens on top of them (and a second model's answer between them: beside.py): what the words say of a request is
+taken from a model that has not seen it, as it will be on the line. Where early starts begin is counted the same way.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from msgspec import Struct
-from numpy.typing import ArrayLike, NDArray
+from msgspec import structs
+from numpy.typing import ArrayLike
 
 from gateway.confidence.outlook import Outlook, hashed, unlikely
-from gateway.fitting.isotonic import pav
+from gateway.fitting.beside import fit_beside
 from gateway.fitting.logistic import log_loss, regress
+from gateway.fitting.seen import FOLDS, PENALTIES, Matrix, Seen, risen
 
-FOLDS = 5
-PENALTIES = (10.0, 30.0, 100.0, 300.0)
 OFTEN = 4
 """Requests that a word must be in."""
 MOST = 500
 """Words; the cost of a fit grows with their cube."""
-KNOTS = 40
-"""Of the curve over the least likely token."""
-SURE = 0.005
-"""The curve is kept within [SURE, 1 - SURE]."""
-
-Matrix = NDArray[np.float64]
-
-
-class Seen(Struct, frozen=True):
-    """One labelled request."""
-
-    text: str
-    """What the user asked last."""
-    falls: Sequence[float]
-    """`Watch.lowest` after each free token (nats); empty when nothing was free."""
-    accepted: bool
 
 
 def fit_outlook(seen: Sequence[Seen], wastes: Sequence[float]) -> Outlook | None:
@@ -56,6 +39,9 @@ def fit_outlook(seen: Sequence[Seen], wastes: Sequence[float]) -> Outlook | None
             said = float(before[at])
             doubts[at] = max(told.doubt(said, None), told.doubt(said, min(seen[at].falls, default=None)))
     told = _tokens(seen, before, range(len(seen)))
+    weighed = fit_beside(seen, before)
+    if weighed is not None:
+        told, doubts = structs.replace(told, beside=weighed[0]), weighed[1]
     words = _Words(bags, rejected, best)
     return words.outlook(told, {f"{waste:g}": start(doubts, rejected == 0, waste) for waste in wastes})
 
@@ -99,7 +85,8 @@ class _Words:
         per = np.asarray(model.weights) / np.asarray(model.scale)
         words = {word: float(per[at]) for word, at in self._place.items()}
         intercept = model.intercept - float(per @ np.asarray(model.mean))
-        return Outlook(intercept, words, float(per[-2]), float(per[-1]), told.kept, told.lows, self._most, starts)
+        others, length = float(per[-2]), float(per[-1])
+        return Outlook(intercept, words, others, length, told.kept, told.lows, self._most, starts, told.beside)
 
 
 def _unseen(bags: Sequence[Sequence[str]], rejected: Matrix, l2: float) -> Matrix:
@@ -123,18 +110,9 @@ def _tokens(seen: Sequence[Seen], before: Matrix, rows: Sequence[int]) -> Outloo
         return Outlook()
     times = [len(seen[at].falls) for at in rows]
     rejected = np.repeat([float(not seen[at].accepted) for at in rows], times)
-    curve = _curve(low, rejected)
+    curve = risen(low, rejected)
     told = np.interp(low, [x for x, _ in curve], [y for _, y in curve])
     model = regress(np.column_stack([np.repeat(before[rows], times), told]), rejected)
     per = np.maximum(0.0, np.asarray(model.weights)) / np.asarray(model.scale)  # more doubt is never less
     intercept = model.intercept - float(per @ np.asarray(model.mean))
     return Outlook(kept=float(per[0]), lows=[(x, intercept + float(per[1]) * y) for x, y in curve])
-
-
-def _curve(low: Matrix, rejected: Matrix) -> list[tuple[float, float]]:
-    """(how unlikely, log-odds that the answer is not accepted), rising."""
-    share = np.clip(pav(low, rejected), SURE, 1 - SURE)
-    order = np.argsort(low, kind="stable")
-    at = order[np.unique(np.linspace(0, len(low) - 1, KNOTS).round().astype(int))]
-    found = dict(zip(low[at].tolist(), np.log(share[at] / (1 - share[at])).tolist(), strict=True))
-    return sorted(found.items())

@@ -1,7 +1,7 @@
 """A metric whose children are kept, and whose label values are closed."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -11,7 +11,6 @@ from prometheus_client.samples import Sample
 from gateway.metrics.labels import NONE, OTHER
 from gateway.metrics.page import number
 
-M = TypeVar("M", Counter, Gauge, Histogram)
 MOST = 1e15
 
 
@@ -25,6 +24,22 @@ class Quick(Histogram):
             amount = 0.0
         self._sum._value += amount
         self._buckets[bisect_left(self._upper_bounds, amount)]._value += 1
+
+    def take(self, amounts: Sequence[float]) -> None:
+        """`observe` each, of which there is at least one. Those of one kind that come together mostly fall in one bucket."""
+        least, total = min(amounts), sum(amounts)
+        if not (least >= 0 and total < MOST):  # a negative, an absurd one, or no number
+            for amount in amounts:
+                self.observe(amount)
+            return
+        self._sum._value += total
+        buckets, bounds = self._buckets, self._upper_bounds
+        at = bisect_left(bounds, least)
+        if max(amounts) <= bounds[at]:
+            buckets[at]._value += len(amounts)
+            return
+        for amount in amounts:
+            buckets[bisect_left(bounds, amount, at)]._value += 1
 
     def _child_samples(self) -> list[Sample]:
         """For a page: without exemplars and `_created`, of which there are none, and what `le` says is made once."""
@@ -48,6 +63,18 @@ class QuickCounter(Counter):
         if not 0 <= amount < MOST:
             return
         self._value._value += amount
+
+    def take(self, amounts: Sequence[float]) -> None:
+        """`inc` by each, of which there is at least one."""
+        total = sum(amounts)
+        if min(amounts) >= 0 and total < MOST:
+            self._value._value += total
+        else:
+            for amount in amounts:
+                self.inc(amount)
+
+
+M = TypeVar("M", Counter, QuickCounter, Gauge, Quick)
 
 
 class Family(Generic[M]):

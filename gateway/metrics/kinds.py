@@ -1,15 +1,17 @@
 """What of a Record decides in which series it is counted; all else in it is an amount.
 
-Requests repeat themselves: the children that one was counted in are kept for the next of its kind, so that the fold of a common one is a
-look-up and a dozen additions. What is not in a kind can decide nothing, as its children are found by the kind alone.
+Requests repeat themselves: the children that one was counted in are kept for the next of its kind, so that the fold of a common one is
+a look-up and a dozen additions, and that of several together one addition for all of them. What is not in a kind can decide nothing, as
+its children are found by the kind alone.
 """
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
-from prometheus_client import Counter, Histogram
 
-C = TypeVar("C")
+from gateway.metrics.family import Quick, QuickCounter
+
 KINDS = 4096
 """Kinds that are remembered; more of them are none of ours, and all are forgotten. 40 routes with three rungs have some hundreds."""
 
@@ -35,24 +37,6 @@ class RequestKind(NamedTuple):
     """`Seconds.first_byte` is known."""
 
 
-class RequestChildren(Struct, frozen=True):
-    """Those that are None, or not there, are not of the kind."""
-
-    once: tuple[Counter, ...]
-    router: Histogram
-    upstream: Histogram
-    check: Histogram
-    total: Histogram
-    overhead: Histogram
-    rest: Histogram
-    parse: Histogram
-    accept: Histogram | None
-    first: Histogram | None
-    tier: Histogram | None
-    """Of the router."""
-    counterfactual: Counter
-
-
 class AttemptKind(NamedTuple):
     route: str
     request: str
@@ -74,22 +58,27 @@ class AttemptKind(NamedTuple):
     paid: bool
 
 
-class AttemptChildren(Struct, frozen=True):
-    """As `RequestChildren`."""
+class Children(Struct):
+    """Where those of one kind are counted."""
 
-    once: tuple[Counter, ...]
-    seconds: Histogram
-    first: Histogram | None
-    gap: Histogram | None
-    confidence: Histogram | None
-    expected: tuple[Counter, ...]
-    tokens: tuple[Counter, ...]
-    """Input that was not cached, cached, output."""
-    wasted: tuple[Counter, ...]
-    costs: tuple[Counter, ...]
+    once: Sequence[QuickCounter]
+    """By one each."""
+    takers: Sequence[Sequence[Quick | QuickCounter]]
+    """By column of `rows`, who takes these amounts; nobody, where there are none in this kind."""
+    rows: list[tuple[float, ...]] = []
+    """The amounts of those that are not counted yet."""
+
+    def count(self) -> None:
+        """`rows`: column by column, so that a series is looked at once for all of them."""
+        rows, self.rows = self.rows, []
+        for counter in self.once:
+            counter.inc(len(rows))
+        for takers, amounts in zip(self.takers, zip(*rows, strict=True), strict=True):
+            for taker in takers:
+                taker.take(amounts)
 
 
-def keep(table: dict[tuple[str | bool, ...], C], kind: tuple[str | bool, ...], children: C) -> C:
+def keep(table: dict[tuple[str | bool, ...], Children], kind: tuple[str | bool, ...], children: Children) -> Children:
     """Remember `children` for this kind."""
     if len(table) >= KINDS:
         table.clear()

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from backends.base import CAPABILITIES, Ledger
 from gateway.decide import REASONS as DECISIONS
-from gateway.metrics.family import Family, Quick, QuickCounter, clip
-from gateway.metrics.kinds import AttemptChildren, AttemptKind, RequestChildren, RequestKind, keep
+from gateway.metrics.family import MOST, Family, Quick, QuickCounter, clip
+from gateway.metrics.kinds import AttemptKind, Children, RequestKind, keep
 from gateway.metrics.labels import (
     ALL,
     ATTEMPT_OUTCOMES,
@@ -92,8 +92,8 @@ class Metrics:
         route, rung, tier = set(routes), set(rungs), {"error", "timeout", *tiers}
         self._routes, self._rungs, self._tiers = route, rung, tier
         self._suspects = Suspects()
-        self._of_requests: dict[tuple[str | bool, ...], RequestChildren] = {}
-        self._of_attempts: dict[tuple[str | bool, ...], AttemptChildren] = {}
+        self._of_requests: dict[tuple[str | bool, ...], Children] = {}
+        self._of_attempts: dict[tuple[str | bool, ...], Children] = {}
         reason = frozenset(REASONS)
         make = self._counter
         self._requests = make(
@@ -252,12 +252,16 @@ class Metrics:
         self._of_requests.clear()  # what was "other" may have a name now
         self._of_attempts.clear()
 
-    def observe(self, record: Record) -> None:
-        """Fold one Record into every series. Raises nothing: a Record that cannot be counted is counted as that."""
-        try:
-            self._fold(record)
-        except Exception:  # a metric is never worth a request
-            self._observer_errors().inc()
+    def observe(self, records: Sequence[Record]) -> None:
+        """Fold them into every series. Raises nothing: a Record that cannot be counted is counted as that."""
+        found: list[Children] = []
+        for record in records:
+            try:
+                self._sort(record, found)
+            except Exception:  # a metric is never worth a request
+                self._observer_errors().inc()
+        for children in found:
+            children.count()
 
     def error(self, code: str) -> None:
         """A caller got an error for a request that has no Record (bad JSON, no key, no such path)."""
@@ -408,45 +412,48 @@ class Metrics:
         except Exception:  # as with Records
             self._observer_errors().inc()
 
-    def _fold(self, record: Record) -> None:
-        """6.3 us for a request with one attempt; 11.2 when each child is asked for by its labels."""
-        seconds = record.seconds
+    def _sort(self, record: Record, found: list[Children]) -> None:
+        """Its amounts into the rows of its kinds, and these into `found` where they were empty."""
+        seconds, route = record.seconds, record.route
         accept, first = seconds.accept, seconds.first_byte
         kind = (
-            record.route, record.outcome, record.mode, record.reason, record.direct, record.router, record.served,
+            route, record.outcome, record.mode, record.reason, record.direct, record.router, record.served,
             record.late_verdict, record.speculation, record.error, had_to(record), failure(record), accept is not None,
             first is not None,
         )  # fmt: skip
-        found = self._of_requests.get(kind)
-        if found is None:
-            found = keep(self._of_requests, kind, self._of_request(RequestKind(*kind)))
-        for counter in found.once:
-            counter.inc()
-        overhead = clip(seconds.total - seconds.upstream)
-        found.router.observe(seconds.router)
-        found.upstream.observe(seconds.upstream)
-        found.check.observe(seconds.check)
-        found.total.observe(seconds.total)
-        found.overhead.observe(overhead)
-        found.rest.observe(overhead - seconds.router - seconds.check)
-        found.parse.observe(seconds.parse)
-        if found.accept is not None and accept is not None:
-            found.accept.observe(accept)
-        if found.first is not None and first is not None:
-            found.first.observe(first)
-        if found.tier is not None:
-            found.tier.observe(seconds.router)
-        found.counterfactual.inc(record.counterfactual_cost)
+        children = self._of_requests.get(kind)
+        if children is None:
+            children = keep(self._of_requests, kind, self._of_request(RequestKind(*kind)))
+        router, upstream, check, total = seconds.router, seconds.upstream, seconds.check, seconds.total
+        overhead = total - upstream
+        if not 0 <= overhead < MOST:
+            overhead = 0.0
+        if not children.rows:
+            found.append(children)
+        children.rows.append(
+            (
+                router,
+                upstream,
+                check,
+                total,
+                overhead,
+                overhead - router - check,
+                seconds.parse,
+                record.counterfactual_cost,
+                accept or 0.0,
+                first or 0.0,
+            )
+        )
         if record.router_errors:
             self._router_errors("tier").inc(len(record.router_errors))
         for suspect in self._suspects.look(record):
             self._suspected(suspect.route, suspect.rung, suspect.kind).inc()
         for lower, higher, reason in escalations(record):
-            self._escalations(record.route, lower, higher, reason).inc()
+            self._escalations(route, lower, higher, reason).inc()
         for attempt in record.attempts:
-            self._fold_attempt(record, attempt)
+            self._sort_attempt(record, attempt, found)
 
-    def _of_request(self, kind: RequestKind) -> RequestChildren:
+    def _of_request(self, kind: RequestKind) -> Children:
         route = kind.route
         once = [self._requests(route, kind.outcome, kind.mode)]
         if kind.llm:
@@ -469,57 +476,57 @@ class Metrics:
             once.append(self._speculations(route, kind.speculation))
         if kind.error:
             once.append(self._errors(kind.error))
-        return RequestChildren(
-            once=tuple(once),
-            router=self._seconds(route, "router"),
-            upstream=self._seconds(route, "upstream"),
-            check=self._seconds(route, "check"),
-            total=self._seconds(route, "total"),
-            overhead=self._seconds(route, "overhead"),
-            rest=self._seconds(route, "rest"),
-            parse=self._seconds(route, "parse"),
-            accept=self._seconds(route, "accept") if kind.accept else None,
-            first=self._first_byte(route, kind.served) if kind.first and kind.served else None,
-            tier=self._router_seconds(kind.router.partition(":")[0]) if kind.router else None,
-            counterfactual=self._counterfactual(route),
+        tier = [self._router_seconds(kind.router.partition(":")[0])] if kind.router else []
+        return Children(
+            once,
+            [
+                [self._seconds(route, "router"), *tier],
+                [self._seconds(route, "upstream")],
+                [self._seconds(route, "check")],
+                [self._seconds(route, "total")],
+                [self._seconds(route, "overhead")],
+                [self._seconds(route, "rest")],
+                [self._seconds(route, "parse")],
+                [self._counterfactual(route)],
+                [self._seconds(route, "accept")] if kind.accept else [],
+                [self._first_byte(route, kind.served)] if kind.first and kind.served else [],
+            ],
         )
 
-    def _fold_attempt(self, record: Record, attempt: AttemptRecord) -> None:
-        tokens, first, sure = attempt.tokens, attempt.first_seconds, attempt.probability
+    def _sort_attempt(self, record: Record, attempt: AttemptRecord, found: list[Children]) -> None:
+        tokens, first, sure, cost = attempt.tokens, attempt.first_seconds, attempt.probability, attempt.cost
         many = first is not None and attempt.chunks > 1
         known = sure is not None and 0 <= sure <= 1
-        took = bool(tokens.input or tokens.output)
+        given, cached, taken = tokens.input, tokens.cached_input, tokens.output
+        if not (0 <= cached <= given < MOST and 0 <= taken < MOST):
+            given, taken = int(clip(given)), int(clip(taken))
+            cached = min(int(clip(cached)), given)
         kind = (
             record.route, record.outcome, record.top, record.speculation, attempt.rung, attempt.outcome, attempt.reason,
-            attempt.purpose, first is not None, many, known, took, attempt.cost > 0,
+            attempt.purpose, first is not None, many, known, bool(tokens.input or tokens.output), cost > 0,
         )  # fmt: skip
-        found = self._of_attempts.get(kind)
-        if found is None:
-            found = keep(self._of_attempts, kind, self._of_attempt(AttemptKind(*kind)))
-        for counter in found.once:
-            counter.inc()
-        found.seconds.observe(attempt.seconds)
-        if found.first is not None and first is not None:
-            found.first.observe(first)
-            if found.gap is not None:
-                found.gap.observe((attempt.seconds - first) / (attempt.chunks - 1))
-        if found.confidence is not None and sure is not None:
-            found.confidence.observe(sure)
-            for counter in found.expected:
-                counter.inc(1 - sure)
-        if took:
-            given, taken = clip(tokens.input), clip(tokens.output)
-            cached = min(clip(tokens.cached_input), given)
-            fresh, reread, output = found.tokens
-            fresh.inc(given - cached)
-            reread.inc(cached)
-            output.inc(taken)
-            for counter in found.wasted:
-                counter.inc(given + taken)
-        for counter in found.costs:
-            counter.inc(attempt.cost)
+        children = self._of_attempts.get(kind)
+        if children is None:
+            children = keep(self._of_attempts, kind, self._of_attempt(AttemptKind(*kind)))
+        if not children.rows:
+            found.append(children)
+        first, sure = first or 0.0, sure or 0.0
+        children.rows.append(
+            (
+                attempt.seconds,
+                first,
+                (attempt.seconds - first) / (attempt.chunks - 1) if many else 0.0,
+                sure,
+                1 - sure,
+                given - cached,
+                cached,
+                taken,
+                given + taken,
+                cost,
+            )
+        )
 
-    def _of_attempt(self, kind: AttemptKind) -> AttemptChildren:
+    def _of_attempt(self, kind: AttemptKind) -> Children:
         route, rung = kind.route, kind.rung
         delivered = kind.outcome == "delivered"
         sure = kind.known and kind.request == "accepted" and delivered
@@ -532,19 +539,24 @@ class Metrics:
                 costs.append(self._llm_cost(route))
             if kind.purpose == "early" and kind.speculation == "wasted":
                 costs.append(self._early_cost(route))
-        return AttemptChildren(
-            once=tuple(once),
-            seconds=self._attempt_seconds(rung),
-            first=self._first_token(rung) if kind.first else None,
-            gap=self._gap(rung) if kind.many else None,
-            confidence=self._confidence(route) if kind.known else None,
-            expected=(self._expected(route, rung),) if sure else (),
-            tokens=tuple(self._tokens(rung, each) for each in TOKENS) if kind.counted else (),
-            wasted=(self._wasted(rung),) if kind.counted and not delivered else (),
-            costs=tuple(costs),
+        fresh, reread, output = TOKENS
+        return Children(
+            once,
+            [
+                [self._attempt_seconds(rung)],
+                [self._first_token(rung)] if kind.first else [],
+                [self._gap(rung)] if kind.many else [],
+                [self._confidence(route)] if kind.known else [],
+                [self._expected(route, rung)] if sure else [],
+                [self._tokens(rung, fresh)] if kind.counted else [],
+                [self._tokens(rung, reread)] if kind.counted else [],
+                [self._tokens(rung, output)] if kind.counted else [],
+                [self._wasted(rung)] if kind.counted and not delivered else [],
+                costs,
+            ],
         )
 
-    def _counter(self, name: str, meaning: str, **labels: Collection[str]) -> "Family[Counter]":
+    def _counter(self, name: str, meaning: str, **labels: Collection[str]) -> "Family[QuickCounter]":
         return Family(
             QuickCounter(f"weir_{name}_total", meaning, list(labels), registry=self.registry), labels.values()
         )
@@ -555,7 +567,7 @@ class Metrics:
 
     def _histogram(
         self, name: str, meaning: str, buckets: Sequence[float], **labels: Collection[str]
-    ) -> "Family[Histogram]":
+    ) -> "Family[Quick]":
         metric = Quick(f"weir_{name}", meaning, list(labels), buckets=buckets, registry=self.registry)
         return Family(metric, labels.values())
 

@@ -57,11 +57,13 @@ Check = Annotated[
 
 
 class Agreement(Frozen):
-    """`agrees_with`: a second small model answers too, and what both say alike is taken. The word alone is `rung`."""
+    """`agrees_with`: a second small model answers too, and what both say alike is taken, or likelier taken. The word alone is `rung`."""
 
     rung: Name
-    when: Literal["always", "grey"] = Field(
-        "always", description="always: in parallel, both must agree; grey: asked only when the first is not sure enough"
+    when: Literal["always", "grey", "weighed"] = Field(
+        "always",
+        description="always: in parallel, both must agree; grey: asked only when the first is not sure enough; weighed: in parallel, and "
+        "what it says and how sure it is count in the probability that `risk` decides by",
     )
 
     @model_validator(mode="before")
@@ -97,7 +99,9 @@ class Accept(Frozen):
     calibration: Path | None = Field(
         None, description="calibration file; default: the route's own (`weir calibrate`), else the specialist's"
     )
-    agrees_with: Agreement | None = Field(None, description="a second backend whose answer must be the same")
+    agrees_with: Agreement | None = Field(
+        None, description="a second backend, whose answer must be the same or is weighed"
+    )
     repair: int = Field(
         0, ge=0, le=2, description="times that a rung is asked again, told which check its answer broke"
     )

@@ -72,7 +72,7 @@ def _route(name: str, route: RouteSettings, settings: Settings, backends: Collec
         )
     if route.accept.calibration is not None and route.accept.risk is None:
         yield Finding((*here, "accept", "calibration"), "is not used without `risk`", "warning")
-    yield from _second(here, route, backends)
+    yield from _second(here, route, settings, backends)
     yield from _judged((*here, "judged", "by"), route, settings, backends)
     yield from _tools(here, route)
     yield from _constraint(here, route)
@@ -119,7 +119,7 @@ def _mode(here: Where, route: RouteSettings, settings: Settings) -> Iterator[Fin
         yield Finding((*here, "ladder"), message, "warning")
 
 
-def _second(here: Where, route: RouteSettings, backends: Collection[str]) -> Iterator[Finding]:
+def _second(here: Where, route: RouteSettings, settings: Settings, backends: Collection[str]) -> Iterator[Finding]:
     """Further opinions of small models."""
     accept, where = route.accept, (*here, "accept")
     second = accept.agrees_with
@@ -130,14 +130,31 @@ def _second(here: Where, route: RouteSettings, backends: Collection[str]) -> Ite
     elif second is not None and second.rung in route.ladder[1:][-1:] and (accept.risk or second.when == "always"):
         message = f"{second.rung!r} is the top rung, which is asked anyway when a small answer is not taken: name another small one"
         yield Finding((*where, "agrees_with"), message, depends=((*here, "ladder"),))
+    if second is not None and second.when == "weighed":
+        yield from _weighed((*where, "agrees_with"), here, route, settings)
     yield from _spending(here, route)
     if accept.risk is None:
         if second is not None and second.when == "grey":
             message = "the grey zone is where a risk is not kept: it needs `risk`; or say `when: always`"
             yield Finding((*where, "agrees_with"), message, depends=((*where, "risk"),))
+        if second is not None and second.when == "weighed":
+            message = "what is weighed is held against a risk: it needs `risk`; or say `when: always`"
+            yield Finding((*where, "agrees_with"), message, depends=((*where, "risk"),))
         if accept.self_consistency is not None:
             message = "is not used without `risk`: no answer is unsure"
             yield Finding((*where, "self_consistency"), message, "warning")
+
+
+def _weighed(where: Where, here: Where, route: RouteSettings, settings: Settings) -> Iterator[Finding]:
+    """A second answer is weighed with log-probabilities, and nothing else is asked then to be surer."""
+    for rung in route.ladder[:-1] or route.ladder:
+        if rung in settings.backends and settings.backends[rung].sure:
+            told = f"{rung!r} says a probability of its own, and only log-probabilities can be weighed"
+            message = f"{told}: say `when: always` or `when: grey`"
+            yield Finding(where, message, depends=((*here, "ladder"),))
+    if route.accept.self_consistency is not None:
+        message = "is not used: `agrees_with: {when: weighed}` knows no grey zone"
+        yield Finding((*here, "accept", "self_consistency"), message, "warning")
 
 
 def _spending(here: Where, route: RouteSettings) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict
 
-from gateway.confidence import Scorer
+from gateway.confidence import Scorer, Second
 from wire.errors import Reason
 from wire.types import Constraint, Draft, Json
 
@@ -60,6 +60,8 @@ class Ask(Struct, frozen=True):
     """The request's, for checks that look an answer up in its source."""
     rules: Mapping[str, float] = {}
     """Tool > its own, stricter threshold."""
+    second: Second | None = None
+    """What a second model said, where that is weighed; None: nothing is known of it."""
 
 
 class ValidatorConfig(BaseModel):

@@ -1,7 +1,8 @@
 """`sure_enough`: the answer's calibrated probability reaches what the promised risk demands.
 
 The soft check, always after the hard ones. The threshold comes from the calibration file of the route's rung, never from YAML.
-Nothing known is not confidence: no probability, or no calibration for this model, is UNDECIDED.
+Nothing known is not confidence: no probability, no calibration for this model, or no answer of the second model that is weighed, is
+UNDECIDED.
 """
 
 from msgspec import structs
@@ -26,7 +27,9 @@ class SureEnough:
         if not draft.whole:
             return PASS
         parameters = {name: tool.parameters for name, tool in ask.tools.items()}
-        known = probability(Evidence(draft, ask.constraint, parameters, ask.messages), ask.scorer)
+        known = probability(Evidence(draft, ask.constraint, parameters, ask.messages, ask.second), ask.scorer)
+        if known is None and ask.scorer is not None and ask.scorer.weighs and ask.second is None:
+            return _undecided("the answer has no probability: the second model's, which is weighed, is missing")
         if known is None:
             return _undecided(
                 "the answer has no probability: none of the rung's own, no log-probabilities or no calibration"

@@ -1,6 +1,6 @@
 """`weir serve --workers N`: several processes on one socket, and a supervisor that serves nothing itself.
 
-    supervisor   binds, reads the configuration, starts engines and MiniLM, restarts workers, sums what they count
+    supervisor   binds, reads the configuration, starts engines and small models, restarts workers, sums what they count
     worker       the application of one process as it is, on the inherited socket; asks the supervisor over a socket pair
 
 The workers accept from one shared listening socket, not from one each (SO_REUSEPORT). With one each the kernel deals connections out by

@@ -1,4 +1,5 @@
-"""The numbers of one process in memory that outlives it: whatever ends a worker, its supervisor still reads what it had counted.
+"""The numbers of one process in memory that outlives it: whatever ends a worker, its supervisor still reads what it had counted (all but
+the requests of the last 10 ms, `gateway.setup.SOON`).
 
     [used, bytes of names, turned away, ...5 spare] [131,072 numbers] [names: u32 length, JSON] ...
 

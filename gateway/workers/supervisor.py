@@ -43,7 +43,7 @@ from gateway.settings.watch import Fingerprint
 from gateway.workers.channel import Channel, Gone, Refused
 from gateway.workers.exporter import Exporter, pack
 from gateway.workers.memory import Memory, create
-from gateway.workers.minilm import Lent
+from gateway.workers.models import Lent
 from gateway.workers.worker import Ready, Start, mistakes_in
 
 ABOUT = "supervisor"
@@ -128,7 +128,7 @@ class Supervisor:
         for worker in self.workers:
             self._restarts.labels(worker.name)
         self.energy = Energy(nvml, self.metrics, self.log.event)
-        self.minilm = Lent()
+        self.models = Lent()
         self.engines = engines.Supervisor(settings.server.state_dir / "engines", self.log.event, self.metrics)
         self._want(loaded, self._planned(loaded))
         self._reload, self._stop = asyncio.Event(), asyncio.Event()
@@ -157,7 +157,7 @@ class Supervisor:
                     task.cancel()
         finally:
             self.energy.close()
-            await self.minilm.close()
+            await self.models.close()
             self._end()
             await self.log.close()
         return not self._failed
@@ -279,8 +279,8 @@ class Supervisor:
     # -- what workers ask -----------------------------------------------------------------------------------------------------------
 
     async def _answer(self, worker: Worker, method: str, body: bytes) -> bytes:
-        if method.startswith("minilm."):
-            return await self.minilm.answer(method, body)
+        if method.startswith("model."):
+            return await self.models.answer(method, body)
         if method == "start":
             worker.generation = self._generation
             return msgspec.msgpack.encode(Start(str(self._config), _packed(self._loaded, worker.number)))

@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from embed.minilm import MiniLM
 from gateway.app import Application
 from gateway.log import capture_logging
 from gateway.record import Record, decode, encode
@@ -25,7 +24,7 @@ from gateway.settings.mistakes import ConfigError, Mistake
 from gateway.workers.channel import Channel, Gone, Refused
 from gateway.workers.exporter import pack
 from gateway.workers.memory import Memory
-from gateway.workers.minilm import Borrowed
+from gateway.workers.models import Borrowed
 
 ASK_SECONDS = 5.0
 """That the supervisor may take for an answer."""
@@ -101,7 +100,7 @@ class Siblings:
         self.instance = Instance(channel)
         self._channel = channel
 
-    def minilm(self, folder: Path) -> MiniLM:
+    def model(self, folder: Path) -> Borrowed:
         return Borrowed(folder, self._channel)
 
 
@@ -115,6 +114,7 @@ class Desk:
         app = self.app
         if app is None:
             raise LookupError("not there yet")
+        app.live.fold()
         if method == "gauges":
             return pack(app.metrics.gauges())
         if method == "recent":

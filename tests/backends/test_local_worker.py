@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from backends._local_client import Event, LocalWorker
 from backends._local_order import Order
-from tests.waiting import PATIENCE, until
+from tests.waiting import PATIENCE, run, until
 from wire.errors import BackendError, Broken, ContextOverflow, Overloaded, TimedOut, Unavailable
 
 
@@ -30,16 +30,6 @@ async def running(**given: Any) -> AsyncIterator[LocalWorker]:
         yield client
     finally:
         await client.aclose()
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def main() -> None:
-        before = asyncio.all_tasks()
-        async with asyncio.timeout(2 * PATIENCE):
-            await test()
-        assert asyncio.all_tasks() == before, "close leaves no task behind"
-
-    asyncio.run(main())
 
 
 async def ask(client: LocalWorker, text: str, seconds: float = PATIENCE, live: bool = False) -> list[Event]:

@@ -15,6 +15,7 @@ from wire.types import Call, Chunk
 if TYPE_CHECKING:
     from embed.minilm import MiniLM
     from embed.static import StaticTable
+    from embed.tagger import Tagger
 
 T = TypeVar("T")
 
@@ -37,6 +38,9 @@ class Resources:
 
     def minilm(self, folder: Path) -> "MiniLM | None":
         return None
+
+    def tagger(self, folder: Path) -> "Tagger":
+        raise NotImplementedError
 
     def resolve(self, path: Path) -> Path:
         return self._folder / path

@@ -8,7 +8,7 @@ def test_a_page_in_full_use_is_what_is_timed() -> None:
     """Accepted, escalated and direct requests all count; the time of writing it is a time."""
     metrics = Metrics(["a"], ["small", "cloud"], tiers=["rules"])
     for record in observe._mixed("a"):
-        metrics.observe(record)
+        metrics.observe([record])
     page = metrics.render().decode()
     for series in (
         "weir_escalations_total{",

@@ -4,6 +4,7 @@ import asyncio
 import math
 import stat
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from gateway.calibrate.collect import Away
 from gateway.calibrate.file import keep_labelled, labelled_of
 from gateway.calibrate.labelled import read
-from gateway.calibrate.measure import Infeasible
+from gateway.calibrate.measure import NEVER, Infeasible, Sample, score
 from gateway.calibrate.run import calibrate
-from gateway.confidence import Evidence, Scorer
+from gateway.confidence import Evidence, Scorer, Second
+from gateway.confidence.features import NAMES, SECOND
 from gateway.promise import read as read_file
 from tests.calibrate.small import ASKED, SCHEMA, asks, case, says, sureness, tokens, truth
 from tests.calibrate.world import lines, run, table, task, wrote
@@ -199,6 +201,8 @@ def test_agreement_is_part_of_what_is_measured(tmp_path: Path, when: str, rule: 
     joint = run(task(wrote(tmp_path, accept=f", agrees_with: {{rung: second, when: {when}}}"), range(600)))
     assert table(joint)["rule"] == f"confidence+agrees:second@{rule}"
     assert ASKED["second"] == 600
+    assert joint.measured.scorer is not None
+    assert tuple(joint.measured.scorer.names) == NAMES
     both, one = joint.measured.curve[0], alone.measured.curve[0]
     if when == "always":
         assert both.coverage < one.coverage
@@ -206,6 +210,108 @@ def test_agreement_is_part_of_what_is_measured(tmp_path: Path, when: str, rule: 
     else:
         assert joint.measured.curve[-1].coverage > 0.5  # what agrees is accepted at any threshold
         assert both.coverage == one.coverage
+
+
+WEIGHED = ", agrees_with: {rung: second, when: weighed}"
+
+
+def told_by(scorer: Scorer, number: int, second: Second | None) -> float | None:
+    """What a file's scorer makes of an answer beside a second one."""
+    label = says("one", number)
+    draft = Draft(text=f'{{"label":"{label}"}}', finish="stop", logprobs=tokens(label, sureness("one", number)))
+    return scorer.probability(Evidence(draft, Constraint("schema", SCHEMA), {}, asks(number)["messages"], second))
+
+
+def test_a_second_answer_is_weighed(tmp_path: Path) -> None:
+    """What another model says, and how sure it is of that, makes right and wrong answers easier to tell apart: more is accepted at the same
+    risk. That one is only ever evidence: the curve's last point accepts all, and without it nobody knows."""
+    risk = {"risk": 0.01}
+    alone = run(task(wrote(tmp_path), range(1600), **risk))
+    joint = run(task(wrote(tmp_path, second=", own: true", accept=WEIGHED), range(1600), **risk))
+    file = read_file(joint.path)
+    assert file.rule == "confidence+agrees:second@weighed"
+    assert file.companion == ("second", "second", "")
+    assert file.scorer is not None
+    assert tuple(file.scorer.names) == NAMES + SECOND
+    assert joint.measured.auroc is not None
+    assert alone.measured.auroc is not None
+    assert joint.measured.auroc > alone.measured.auroc + 0.02
+    assert joint.measured.curve[0].coverage == alone.measured.curve[0].coverage == 1.0
+    assert joint.measured.step is not None
+    least = alone.measured.step.coverage if alone.measured.step is not None else 0.0
+    assert joint.measured.step.coverage > least + 0.05
+
+    found = file.threshold(0.01)
+    assert found is not None
+    fresh, accepted = range(10_000, 13_000), []
+    for number in fresh:
+        second = Second(says("one", number) == says("second", number), sureness("second", number))
+        known = told_by(file.scorer, number, second)
+        assert known is not None
+        accepted += [number] if known >= found else []
+        assert number > 10_020 or told_by(file.scorer, number, None) is None
+    assert sum(says("one", number) != truth(number) for number in accepted) / len(fresh) <= 0.01
+    assert len(accepted) / len(fresh) > least + 0.05
+    unlike = [n for n in fresh if says("one", n) != says("second", n)]
+    assert any(n in unlike for n in accepted)  # a disagreement alone rejects nothing
+
+
+def test_what_the_second_says_counts_without_its_probability(tmp_path: Path) -> None:
+    """A second model that does not say how sure it is still agrees or does not."""
+    joint = run(task(wrote(tmp_path, accept=WEIGHED), range(800)))
+    scorer = read_file(joint.path).scorer
+    assert scorer is not None
+    same, other = told_by(scorer, 10_000, Second(True, None)), told_by(scorer, 10_000, Second(False, None))
+    assert same is not None
+    assert other is not None
+    assert same > other + 0.2
+
+
+def test_without_the_second_answer_nothing_is_accepted(tmp_path: Path) -> None:
+    """What the second model cannot answer, or answers in a bad form, is never accepted, and said to be unknown."""
+    second = f", own: true, invalid: {list(range(100))}, unsupported: {list(range(100, 200))}"
+    done = run(task(wrote(tmp_path, second=second, accept=WEIGHED), range(1000)))
+    assert done.measured.unknown == pytest.approx(0.2, abs=0.05)
+    assert done.measured.curve[0].coverage == pytest.approx(1 - done.measured.unknown)
+    assert any("no second answer to be weighed with" in note for note in done.notes)
+
+
+KNOWS = Scorer(("agrees",), (0.0,), (1.0,), (2.0,), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("second", "rest", "expected"),
+    [
+        (Second(True, 0.9), {}, 1 / (1 + math.exp(-2))),
+        (Second(False, 0.9), {}, 0.5),
+        (None, {}, NEVER),
+        (Second(True, 0.9), {"valid": False}, NEVER),
+        (Second(True, 0.9), {"effect": "never"}, NEVER),
+        (Second(True, 0.9), {"effect": "agree"}, 1 / (1 + math.exp(-2))),
+        (Second(False, 0.9), {"effect": "agree"}, NEVER),
+    ],
+)
+def test_the_score_of_what_is_weighed(second: Second | None, rest: dict[str, Any], expected: float) -> None:
+    """The one probability that the line compares too, disagreement or not; none where it can never be accepted."""
+    draft = Draft(text='{"label":"a"}', finish="stop", logprobs=tokens("a", 0.9))
+    evidence = Evidence(draft, Constraint("schema", SCHEMA), {}, (), second)
+    sample = Sample([evidence], **{"valid": True, "agrees": second is not None and second.agrees, **rest})
+    assert score(sample, KNOWS, "weighed") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        ({"slm": ", own: true"}, "'slm' says a probability of its own.*write `when: always` or `when: grey`"),
+        ({"second": f", unsupported: {list(range(300))}"}, "the second model answered none"),
+        ({"slm": ", blind: true"}, "no answer has log-probabilities"),
+    ],
+)
+def test_what_cannot_be_weighed_is_refused(tmp_path: Path, parts: dict[str, str], why: str) -> None:
+    """A rung with a probability of its own, and a second model that never answers: said, and no file is written."""
+    with pytest.raises(ValueError, match=why):
+        run(task(wrote(tmp_path, accept=WEIGHED, **parts), range(300)))
+    assert not list((tmp_path / "calibration").glob("*.json"))
 
 
 def test_two_runs_give_the_same(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ KIND = "tests.calibrate.small"
 CONFIG = """
 backends:
   slm: {{kind: "{kind}:Small", model: {model}{slm}}}
-  second: {{kind: "{kind}:Small", model: second}}
+  second: {{kind: "{kind}:Small", model: second{second}}}
   next: {{kind: "{kind}:Small", model: next}}
   llm: {{kind: "{kind}:Top", model: top}}
 router: {{use: {{kind: rules}}, default: general}}
@@ -33,8 +33,8 @@ models: {{weir: routed}}
 """
 
 
-def config(*, model: str = "one", slm: str = "", accept: str = "", more: str = "") -> str:
-    return CONFIG.format(kind=KIND, model=model, slm=slm, accept=accept, more=more)
+def config(*, model: str = "one", slm: str = "", second: str = "", accept: str = "", more: str = "") -> str:
+    return CONFIG.format(kind=KIND, model=model, slm=slm, second=second, accept=accept, more=more)
 
 
 def wrote(folder: Path, **parts: str) -> Path:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.confidence.outlook import LONGEST, Outlook, hashed
+from gateway.confidence.outlook import LONGEST, Beside, Outlook, hashed, spoken
 
 KNOWN = Outlook(
     intercept=-1.0,
@@ -56,3 +56,36 @@ def test_any_text_has_words(one: str, other: str) -> None:
     assert words == sorted(set(words))
     assert all(len(word) == 8 for word in words)
     assert hashed("x" * LONGEST + " " + other) == hashed("x" * LONGEST)
+
+
+BESIDE = Beside(
+    constant=-1.0,
+    words=0.5,
+    sure=-0.25,
+    says={"book": 1.5},
+    kept=0.5,
+    lows=((0.0, -2.0), (1.0, 4.0)),
+    along=-0.5,
+    parted=(3.0, 1.0),
+)
+
+
+def test_how_sure_a_second_model_is_and_what_it_talks_of() -> None:
+    """Add up with the request's words; what nobody knows adds nothing."""
+    assert BESIDE.before(2.0, 2.0, ()) == -0.5
+    assert BESIDE.before(2.0, 2.0, ("book", "book.city")) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("lowest", "parted", "logit"),
+    [(None, False, 2.0), (0.0, False, -2.0), (0.0, True, 4.0), (-99.0, False, 4.0), (-99.0, True, 10.0)],
+)
+def test_whether_the_two_have_parted(lowest: float | None, parted: bool, logit: float) -> None:
+    """Before the first token what is known by then stands alone; after it the least likely token adds its own, and whether they parted."""
+    assert BESIDE.doubt(2.0, lowest, 2.0, parted) == pytest.approx(1 / (1 + exp(-logit)))
+
+
+def test_what_an_answer_talks_of() -> None:
+    """Functions and their members, or a document's members."""
+    assert spoken([("book", {"city": "Rome"}), ("pay", None)]) == ["book", "pay", "book.city"]
+    assert spoken([("", {"intent": "refund"})]) == [".intent"]

@@ -1,19 +1,22 @@
 """Features > probability."""
 
-from math import exp
+from math import exp, log
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from gateway.confidence import Evidence, Scorer, probability
-from gateway.confidence.features import VERSION, odds
+from gateway.confidence import Evidence, Scorer, Second, probability
+from gateway.confidence.features import SECOND, VERSION, odds
+from gateway.confidence.margin import TOP
 from gateway.confidence.scorer import along, logistic
 from tests.confidence.said import forced, token
 from wire.types import Draft
 
 SCORER = Scorer(names=("low", "grounded"), mean=(1.0, 0.5), scale=(2.0, 0.5), weights=(1.0, 0.5), intercept=-0.25)
+
+BESIDE = Scorer(SECOND, mean=(0.0, 0.0, 0.0), scale=(1.0, 2.0, 4.0), weights=(1.0, -1.0, -1.0), intercept=-0.25)
 
 
 def sure(logprob: float) -> Evidence:
@@ -52,6 +55,34 @@ def test_unknown_is_not_confident() -> None:
     assert probability(sure(-0.1), None) is None
     assert structs.replace(SCORER, version=VERSION + 1).probability(sure(-0.1)) is None
     assert structs.replace(SCORER, names=("low", "mood")).probability(sure(-0.1)) is None
+
+
+@pytest.mark.parametrize(
+    ("second", "features"),
+    [
+        (Second(True, 0.9), (1.0, log(9), 0.0)),
+        (Second(False, 0.9), (0.0, 0.0, log(9))),
+        (Second(True, None), (1.0, 0.0, 0.0)),
+        (Second(False, None), (0.0, 0.0, 0.0)),
+        (Second(True, 0.0), (1.0, -TOP, 0.0)),
+        (Second(True, 1.0), (1.0, TOP, 0.0)),
+        (Second(False, float("nan")), (0.0, 0.0, -TOP)),
+    ],
+)
+def test_a_second_answer_is_weighed(second: Second, features: tuple[float, float, float]) -> None:
+    """Whether it is the same, and how sure the second model is of it: as three features, whatever a backend says."""
+    logit = -0.25 + features[0] - 0.5 * features[1] - 0.25 * features[2]
+    known = BESIDE.probability(structs.replace(sure(-0.3), second=second))
+    assert known == pytest.approx(logistic(logit))
+
+
+def test_without_the_second_answer_nobody_knows() -> None:
+    """A scorer that weighs one says nothing without it; one that does not takes no notice of it."""
+    assert BESIDE.weighs
+    assert BESIDE.probability(sure(-0.3)) is None
+    assert not SCORER.weighs
+    beside = structs.replace(sure(-0.3), second=Second(False, 0.99))
+    assert SCORER.probability(beside) == SCORER.probability(sure(-0.3))
 
 
 def test_a_rungs_own_probability_comes_first() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.confidence.watch import Watch, falls
+from gateway.confidence.watch import Watch, grown
 from tests.confidence.said import forced, hermes, pieces, token
 from wire.types import Chunk, Draft, Json
 
@@ -55,20 +55,20 @@ def test_it_never_rises_and_chunking_does_not_matter(raw: str, data: st.DataObje
         now = 0.0 if watch.lowest is None else watch.lowest
         assert now <= before
         before = now
-    assert falls(Draft(logprobs=said))[-1:] == ([] if watch.lowest is None else [watch.lowest])
+    assert grown(Draft(logprobs=said))[0][-1:] == ([] if watch.lowest is None else [watch.lowest])
 
 
 def test_text_counts_whole_and_reasoning_not() -> None:
     """A label has no structure. `</think>`, even split over tokens, shows that what came before was no answer."""
-    assert falls(Draft(logprobs=[token("fli", -1.0), token("ght", -2.0)])) == [-1.0, -2.0]
+    assert grown(Draft(logprobs=[token("fli", -1.0), token("ght", -2.0)]))[0] == [-1.0, -2.0]
     thought = [token("<think>", -9.0), token("hm", -9.0), token("</th", -9.0), token("ink>", -9.0)]
-    assert falls(Draft(logprobs=thought)) == []
-    assert falls(Draft(logprobs=[*thought, token("\n"), token("flight", -0.7)]))[-1] == -0.7
+    assert grown(Draft(logprobs=thought))[0] == []
+    assert grown(Draft(logprobs=[*thought, token("\n"), token("flight", -0.7)]))[0][-1] == -0.7
     watch = Watch()
     for one in (spoken := [token("hm", -9.0), token("</think>", -9.0), forced('{"a":'), token("1", -0.4)]):
         watch.feed(chunk(one))
     assert watch.lowest == -0.4
-    assert falls(Draft(logprobs=spoken)) == [-9.0, -0.4], "what was seen on the way was seen"
+    assert grown(Draft(logprobs=spoken))[0] == [-9.0, -0.4], "what was seen on the way was seen"
 
 
 @given(

@@ -24,6 +24,8 @@ class Case:
     """One that does not answer `call` in this life; None for a backend that cannot be slow (say why in the mirrored test)."""
     stuck: Callable[[str], Yaml] | None = None
     """One that gives a first chunk when live, and then nothing."""
+    finish: str = "stop"
+    """How its answer to `call` ends. One that ends with tool_calls has these in the place of content."""
     asks_upstream: bool = True
     """It works by asking the server: then the server must see it leave."""
     call: Call = field(

@@ -33,6 +33,7 @@ OTHER = Rung("other", timeout=10)
 TWO, THREE = Plan((SLM, LLM)), Plan((SLM, MID, LLM))
 ALWAYS = replace(TWO, companion=OTHER, agreement="always")
 GREY = replace(TWO, companion=OTHER, agreement="grey")
+WEIGHED = replace(TWO, companion=OTHER, agreement="weighed")
 VOTE = replace(TWO, samples=3)
 MEND = replace(TWO, repair=1)
 EARLY = replace(TWO, early=True)
@@ -106,6 +107,50 @@ def sample(number: int, answer: str = "a", **rest: object) -> Attempt:
             [ended(0, answer="b"), second(), ended(2, 1, answer="a")],
             Deliver(2),
         ),
+        # weighed: beside the first small rung; a whole answer has no verdict before the companion's has come
+        (WEIGHED, [runs(0)], Start(COMPANION, 10.0, "agree")),
+        (WEIGHED, [runs(0), runs(1, COMPANION, "agree")], Wait()),
+        (WEIGHED, [runs(0), second()], Wait()),
+        (WEIGHED, [ended(0, verdict=None), runs(1, COMPANION, "agree")], Wait()),
+        (WEIGHED, [ended(0), second()], Deliver(0)),
+        (WEIGHED, [ended(0), second(answer="b")], Deliver(0)),
+        (WEIGHED, [grey(), second()], Start(1, 30.0)),
+        (WEIGHED, [grey(probability=0.99), second()], Start(1, 30.0)),
+        (WEIGHED, [ended(0, verdict=Verdict("undecided", "low_confidence")), second(error="timeout")], Start(1, 30.0)),
+        (WEIGHED, [ended(0, verdict=fail("schema")), runs(1, COMPANION, "agree")], Stop(1)),
+        (WEIGHED, [ended(0, verdict=None, error="overload"), runs(1, COMPANION, "agree")], Stop(1)),
+        (WEIGHED, [runs(0, verdict=fail("schema")), runs(1, COMPANION, "agree")], Stop(0)),
+        (WEIGHED, [ended(0, verdict=None, stopped=True), runs(1, COMPANION, "agree")], Stop(1)),
+        (WEIGHED, [runs(0, flows=True), runs(1, COMPANION, "agree")], Wait()),
+        (replace(WEIGHED, max_attempts=2), [runs(0)], Wait()),
+        (replace(WEIGHED, companion=replace(OTHER, missing="KEY")), [runs(0)], Wait()),
+        (replace(WEIGHED, samples=3), [grey(), second()], Start(1, 30.0)),
+        (replace(WEIGHED, repair=1), [ended(0, verdict=fail("schema")), second()], Start(0, 10.0, "repair")),
+        (
+            replace(WEIGHED, repair=1),
+            [ended(0, verdict=fail("schema")), runs(1, COMPANION, "agree")],
+            Start(0, 10.0, "repair"),
+        ),
+        (
+            replace(WEIGHED, rungs=(SLM, MID, LLM)),
+            [ended(0, verdict=fail("schema")), runs(1, COMPANION, "agree")],
+            Start(1, 10.0),
+        ),
+        (replace(WEIGHED, rungs=(SLM, MID, LLM)), [grey(), second(answer="b")], Start(1, 10.0)),
+        (replace(WEIGHED, rungs=(SLM, MID, LLM)), [grey(), second(error="overload")], Start(2, 30.0)),
+        (
+            replace(WEIGHED, early=True),
+            [runs(0, unsure=True), runs(1, COMPANION, "agree")],
+            Start(1, 30.0, "early"),
+        ),
+        (
+            replace(WEIGHED, early=True),
+            [ended(0, verdict=None), runs(1, COMPANION, "agree"), runs(2, 1, "early", begun=True)],
+            Wait(),
+        ),
+        (replace(WEIGHED, tools={"book": "agree"}), [ended(0, calls=("book",)), second()], Deliver(0)),
+        (replace(WEIGHED, tools={"book": "agree"}), [ended(0, calls=("book",)), second(answer="b")], Start(1, 30.0)),
+        (replace(WEIGHED, tools={"book": "never"}), [ended(0, calls=("book",)), second()], Start(1, 30.0)),
         # grey: only after an answer that is not sure enough, and likely all the same
         (GREY, [runs(0)], Wait()),
         (GREY, [ended(0)], Deliver(0)),
@@ -177,6 +222,9 @@ def test_the_table(plan: Plan, past: list[Attempt], step: Step) -> None:
         (ALWAYS, [runs(0)], Wait()),
         (ALWAYS, [ended(0), second()], Deliver(0)),
         (ALWAYS, [ended(0, verdict=fail("schema")), runs(1, COMPANION, "agree")], Stop(1)),
+        (WEIGHED, [runs(0)], Wait()),
+        (WEIGHED, [ended(0, verdict=None), runs(1, COMPANION, "agree")], Wait()),
+        (WEIGHED, [grey(), second()], GiveUp("deadline")),
         (VOTE, [grey()], GiveUp("deadline")),
         (MEND, [ended(0, verdict=fail("schema"))], GiveUp("deadline")),
         (EARLY, [runs(0, unsure=True)], Wait()),
@@ -218,6 +266,9 @@ def test_degraded(plan: Plan, past: list[Attempt], step: Step) -> None:
         (ALWAYS, [ended(0), second(error="overload")], "overload"),
         (ALWAYS, [ended(0), second()], None),
         (replace(ALWAYS, companion=replace(OTHER, missing="KEY")), [ended(0)], "disagreement"),
+        (WEIGHED, [ended(0, verdict=None), runs(1, COMPANION, "agree")], None),
+        (WEIGHED, [ended(0), second(answer="b")], None),
+        (WEIGHED, [grey(), second()], "low_confidence"),
         (GREY, [grey(), second(answer="b")], "disagreement"),
         (GREY, [grey()], "low_confidence"),
         (VOTE, [grey(), sample(1, "b"), sample(2, "c"), sample(3, "d")], "low_confidence"),
@@ -272,7 +323,7 @@ plans = st.builds(
     deliver_unproven=st.booleans(),
     max_attempts=st.integers(1, 8),
     companion=st.none() | small,
-    agreement=st.sampled_from(["", "always", "grey"]),
+    agreement=st.sampled_from(["", "always", "grey", "weighed"]),
     repair=st.integers(0, 2),
     samples=st.sampled_from([0, 2, 3]),
     early=st.booleans(),
@@ -284,12 +335,15 @@ plans = st.builds(
 def test_every_past_comes_to_an_end(data: st.DataObject, plan: Plan, total: float) -> None:
     """Driven as the pipeline drives it, with any outcome of any attempt: it ends, within the attempts that are allowed, starts at most one
     rung early, asks no companion and no sample that was not configured, delivers nothing that failed, runs or calls what it may not, and
-    waits only while something runs."""
+    waits only while something runs. Of a weighed answer that waits for the companion it neither despairs nor delivers it."""
     past: list[Attempt] = []
     left = total
     for turn in range(20 + 4 * plan.max_attempts):
         step = next_step(plan, past, Budget(left))
         assert step == next_step(plan, tuple(past), Budget(left))
+        if any(waits(plan, past, attempt) for attempt in past):
+            assert not isinstance(step, GiveUp)
+            assert step != Stop(companion(past).number)
         if isinstance(step, Deliver):
             delivered(plan, past, step)
             break
@@ -302,23 +356,56 @@ def test_every_past_comes_to_an_end(data: st.DataObject, plan: Plan, total: floa
         elif isinstance(step, Stop):
             assert past[step.number].running
             past[step.number] = replace(past[step.number], running=False, stopped=True)
+            past = weighed(data, plan, past)
         else:
             assert any(attempt.running for attempt in past)
             at = data.draw(st.sampled_from([attempt.number for attempt in past if attempt.running]))
             past[at] = happened(data, past[at], ends=turn > 12)
+            if plan.agreement == "weighed" and proves(plan, past[at]) and past[at].verdict == PASS:
+                past[at] = replace(past[at], verdict=None)
+            past = weighed(data, plan, past)
             left -= data.draw(st.floats(0, total / 4))
     else:
         pytest.fail(f"no end after {past}")
     assert len(past) <= plan.max_attempts
 
 
+def proves(plan: Plan, attempt: Attempt) -> bool:
+    """Is it a small rung's, whose answer must be good by itself?"""
+    return attempt.purpose not in OPINIONS and (attempt.rung < len(plan.rungs) - 1 or plan.top_proves)
+
+
+def companion(past: list[Attempt]) -> Attempt:
+    return next(attempt for attempt in past if attempt.purpose == "agree")
+
+
+def waits(plan: Plan, past: list[Attempt], attempt: Attempt) -> bool:
+    """Whole and of a good form; what the companion says is still to come."""
+    over = not attempt.running and not attempt.stopped and attempt.error is None and attempt.verdict is None
+    return over and proves(plan, attempt) and any(other.purpose == "agree" and other.running for other in past)
+
+
+def weighed(data: st.DataObject, plan: Plan, past: list[Attempt]) -> list[Attempt]:
+    """As the pipeline does: what waited for the companion is judged once that does not run any more."""
+    return [
+        replace(attempt, verdict=data.draw(verdicts))
+        if attempt.verdict is None
+        and not attempt.running
+        and not attempt.stopped
+        and attempt.error is None
+        and not waits(plan, past, attempt)
+        else attempt
+        for attempt in past
+    ]
+
+
 def delivered(plan: Plan, past: list[Attempt], step: Deliver) -> None:
     attempt = past[step.number]
-    proves = attempt.rung < len(plan.rungs) - 1 or plan.top_proves
+    small = attempt.rung < len(plan.rungs) - 1 or plan.top_proves
     assert attempt.error is None
     assert attempt.purpose != "agree"
     assert not attempt.stopped
-    if not proves:
+    if not small:
         return
     assert (
         attempt.verdict is None
@@ -331,6 +418,9 @@ def delivered(plan: Plan, past: list[Attempt], step: Deliver) -> None:
     if step.degraded:
         assert plan.deliver_unproven
         return
+    if plan.agreement == "weighed":
+        assert attempt.verdict == PASS
+        assert not attempt.running
     confirmed = any(
         other.purpose in OPINIONS and other.answer == attempt.answer for other in past if other is not attempt
     )

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.confidence import Outlook
-from gateway.confidence.outlook import hashed
+from gateway.confidence.outlook import Beside, hashed
 from gateway.growing import Growing
 from gateway.validators.base import Ask, Tool, Validator, Verdict
 from gateway.validators.fits_schema import FitsSchema
 from gateway.validators.tool_arguments import ToolArguments
-from wire.types import Chunk, Constraint
+from wire.types import Chunk, Constraint, Draft
 
 FITS = FitsSchema(FitsSchema.Config(kind="fits_schema"))
 CALLS = ToolArguments(ToolArguments.Config(kind="tool_arguments"))
@@ -117,6 +117,43 @@ def test_the_words_alone_may_say_that_it_is_hopeless() -> None:
     assert growing.unsure
     assert fed(growing, text('{"n": 7}', 0.999)) is None
     assert growing.unsure
+
+
+SECOND = Outlook(intercept=-9.0, beside=Beside(-3.0, 0.0, -1.0, kept=0.0, lows=[(0.0, -3.0)], parted=(6.0, 0.0)))
+
+
+def weighed() -> Growing:
+    return Growing(FORM, [], outlook=SECOND, start=0.5, weighed=True)
+
+
+def test_what_a_second_model_says_is_held_against_it() -> None:
+    """What came before it was heard as well as what comes after; the same answer leaves no doubt, another one does."""
+    for heard in (0, 1, 2):
+        for value, unsure in (("7", False), ("8", True)):
+            growing = weighed()
+            for at, piece in enumerate(('{"n": ', value, "}")):
+                if at == heard:
+                    growing.hear(Draft(text='{"n": 7}'), 0.9)
+                growing.feed(text(piece, 0.99))
+            assert growing.unsure == unsure
+
+
+def test_how_sure_a_second_model_is_tells_before_the_first_token() -> None:
+    """One that gives its own answer little chance says that the request is hard."""
+    for probability, unsure in ((0.9, False), (0.01, True), (None, False)):
+        growing = weighed()
+        growing.hear(Draft(text='{"n": 7}'), probability)
+        assert growing.unsure == unsure
+
+
+def test_without_what_the_second_says_nothing_can_be_accepted() -> None:
+    """One that failed leaves nothing to weigh with; who weighs nothing does not care."""
+    growing = weighed()
+    growing.hear(None, None)
+    assert growing.doubt == 1.0
+    alone = Growing(FORM, [], outlook=SECOND, start=0.5)
+    alone.hear(None, None)
+    assert not alone.unsure
 
 
 @given(st.lists(st.floats(0.01, 1.0), max_size=6))

@@ -1,13 +1,14 @@
 """Attempts side by side: order, stopping, back-pressure, failures, cancellation."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import pytest
 
-from gateway.race import Came, Ended, Race
+from backends._steps import Steps
+from gateway.race import Came, Deadlines, Ended, Race
 from wire.errors import BackendError, Broken, Overloaded
-from wire.types import Chunk
+from wire.types import Chunk, Sink
 
 AGES = 30.0
 """Seconds: longer than any of these tests takes."""
@@ -413,5 +414,175 @@ def test_stopping_one_that_runs_alone_closes_it() -> None:
         await turns()
         assert source.closed
         assert await race.event(0.01) is None
+
+    alone(body)
+
+
+class Clock:
+    """A loop's clock that the test turns, and its timers."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.made = 0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        timer = (when, call)
+        self.timers.append(timer)
+        self.made += 1
+        clock = self
+
+        class Handle:
+            def cancel(self) -> None:
+                clock.timers.remove(timer)
+
+        return Handle()  # type: ignore[return-value]
+
+    def until(self, now: float) -> None:
+        """Let time pass to `now`, and call what comes due on the way."""
+        while due := [timer for timer in self.timers if timer[0] <= now]:
+            timer = min(due, key=lambda timer: timer[0])
+            self.timers.remove(timer)
+            self.now = max(self.now, timer[0])
+            timer[1]()
+        self.now = now
+
+
+class Late:
+    """In a race's place: tells when it was late."""
+
+    def __init__(self, clock: Clock, told: list[tuple[str, float]], name: str) -> None:
+        self._clock, self._told, self._name = clock, told, name
+
+    def expire(self) -> None:
+        self._told.append((self._name, self._clock.now))
+
+
+def test_races_share_one_timer() -> None:
+    """Each is late in its own time, in whatever order they were set; a wait that began anew counts anew; what is over is never late."""
+    clock = Clock()
+    told: list[tuple[str, float]] = []
+    deadlines = Deadlines()
+    deadlines.__dict__["loop"] = clock
+    races = {name: Late(clock, told, name) for name in "abcde"}
+    for name, seconds in (("a", 60.0), ("b", 20.0), ("c", 10.0), ("d", 30.0), ("e", -1.0)):
+        deadlines.set(races[name], seconds)  # type: ignore[arg-type]
+        assert len(clock.timers) == 1
+    clock.until(5)
+    assert told == [("e", 0.0)]
+    deadlines.drop(races["c"])  # type: ignore[arg-type]
+    deadlines.set(races["b"], 20.0)  # type: ignore[arg-type]
+    clock.until(100)
+    assert told[1:] == [("b", 25.0), ("d", 30.0), ("a", 60.0)]
+    assert clock.timers == []
+
+
+def test_a_timer_for_many() -> None:
+    """While requests come and go in time, none sets a timer of its own."""
+    clock = Clock()
+    deadlines = Deadlines()
+    deadlines.__dict__["loop"] = clock
+    for at in range(1000):
+        clock.until(at / 10)
+        race = Late(clock, [], "")
+        deadlines.set(race, 60.0)  # type: ignore[arg-type]
+        deadlines.drop(race)  # type: ignore[arg-type]
+    assert clock.made <= 3
+    assert deadlines._until == {}
+
+
+class Poured:
+    """A source that can be read in steps: it offers each to the sink it was lent, and tells which the sink did not take."""
+
+    def __init__(self, *steps: str, pause: float = 0.0, hang: bool = False) -> None:
+        self.steps = steps
+        self.pause = pause
+        self.hang = hang
+        self.closed = False
+
+    def stream(self) -> Steps:
+        return Steps(self._steps())
+
+    async def _steps(self) -> AsyncGenerator[list[Chunk], Sink | None]:
+        try:
+            sink = yield [chunk("first")]
+            for texts in self.steps:
+                await asyncio.sleep(self.pause)
+                step = [chunk(text) for text in texts]
+                if sink is None or not sink(step):
+                    sink = yield step
+            if self.hang:
+                await asyncio.sleep(AGES)
+        finally:
+            self.closed = True
+
+
+def test_more_is_all_that_came_together() -> None:
+    """In steps where the backend has them, else chunk by chunk; then the end. Also of one that no longer runs alone."""
+
+    async def body(race: Race) -> None:
+        race.start(0, Poured("ab", "c").stream(), alone=True)
+        assert await race.event(AGES) == Came(0, chunk("first"))
+        assert await race.more(AGES) == [chunk("a"), chunk("b")]
+        assert await race.more(AGES) == [chunk("c")]
+        assert await race.more(AGES) == Ended(0)
+        race.start(1, Source("a", end=Overloaded("busy")).stream(), alone=True)
+        assert await race.more(AGES, lambda chunks: True) == [chunk("a")]
+        ended = await race.more(AGES)
+        assert isinstance(ended, Ended)
+        assert isinstance(ended.error, Overloaded)
+
+    async def beside(race: Race) -> None:
+        race.start(0, Poured("ab").stream())
+        told = [await race.more(AGES, lambda chunks: True) for _ in range(4)]
+        assert told == [[chunk("first")], [chunk("a")], [chunk("b")], Ended(0)]
+
+    alone(body)
+    race(beside)
+
+
+def test_a_sink_hears_what_nobody_waits_for() -> None:
+    """It gets the steps in their order; the first that it does not take comes out, and nothing is lost or told twice."""
+    heard: list[Chunk] = []
+
+    def sink(chunks: Sequence[Chunk]) -> bool:
+        if chunk("no") in chunks or len(heard) > 3:
+            return False
+        heard.extend(chunks)
+        return True
+
+    async def body(race: Race) -> None:
+        race.start(0, Poured("ab", "c", "d", "e").stream(), alone=True)
+        assert await race.event(AGES) == Came(0, chunk("first"))
+        assert await race.more(AGES, sink) == [chunk("e")]
+        assert heard == [chunk(text) for text in "abcd"]
+        assert await race.more(AGES, sink) == Ended(0)
+
+    alone(body)
+
+
+def test_what_a_sink_hears_gives_more_time() -> None:
+    """Late is what lets the sink wait for so many seconds, not who waits for it; and a shorter wait later on is as long as it says."""
+    heard: list[Chunk] = []
+
+    def sink(chunks: Sequence[Chunk]) -> bool:
+        heard.extend(chunks)
+        return True
+
+    source = Poured(*"abcdefgh", pause=0.1, hang=True)
+
+    async def body(race: Race) -> None:
+        race.start(0, source.stream(), alone=True)
+        assert await race.event(AGES) == Came(0, chunk("first"))
+        assert await race.more(0.5, sink) is None
+        assert heard == [chunk(text) for text in "abcdefgh"]
+        assert source.closed
+        race.stop(0)
+        race.start(1, Poured("a", hang=True).stream(), alone=True)
+        assert await race.event(AGES) == Came(1, chunk("first"))
+        assert await race.more(0.01, sink) is None
 
     alone(body)

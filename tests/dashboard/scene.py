@@ -75,7 +75,7 @@ async def scene(folder: Path, *, quiet: bool = False, seed: int = 4) -> AsyncIte
         serving(CONFIG.format(small=small.url, cloud=large.url), folder) as served,
     ):
         if not quiet:
-            await until(lambda: all(worker.ready for worker in served.app.resources._minilm.values()), 60)
+            await until(lambda: all(worker.ready for worker in served.app.resources._workers.values()), 60)
             await play(served, seed)
         yield served
 

@@ -36,7 +36,7 @@ class World:
     def fold(self, worker: int, outcome: str = "accepted", **more: Any) -> None:
         self.number += 1
         told = record(outcome, id=f"req_{self.number:05}", time=self.now + self.number * 1e-4, **more)
-        self.shares[worker].fold(told, self.now)
+        self.shares[worker].fold([told], self.now)
         self.untold[worker].append((self.now, told))
 
     def tell(self, worker: int, backends: list[dict[str, Any]] | None = None) -> int:
@@ -57,7 +57,7 @@ class World:
     def one(self) -> Window:
         window = Window(1000.0)
         for at, told in sorted(self.all, key=lambda one: one[0]):
-            window.fold(told, at)
+            window.fold([told], at)
         return window
 
 

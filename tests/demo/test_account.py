@@ -80,7 +80,7 @@ def record_of(o: Observation) -> Record:
 def page_of(records: Sequence[Record]) -> str:
     metrics = Metrics([INTENTS, GENERAL], [SPECIALIST, CLOUD])
     for record in records:
-        metrics.observe(record)
+        metrics.observe([record])
     return metrics.render().decode()
 
 

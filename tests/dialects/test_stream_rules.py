@@ -243,3 +243,26 @@ def test_an_error_in_the_stream() -> None:
     error = orjson.loads(told.removeprefix(b"data: "))["error"]
     assert error == {"message": "gone", "type": "server_error", "param": None, "code": "upstream_error"}
     assert orjson.loads(chat.error(NoAnswer("gone")))["error"]["code"] == "no_valid_answer"
+
+
+_plain = st.builds(
+    lambda choice, key, text, extra, finish, usage: Chunk(choice, {key: text}, finish, usage=usage, extra=extra),
+    st.sampled_from([0, 0, 0, 1]),
+    st.sampled_from(["content", "content", "reasoning", "reasoning_content", "refusal", "role", "odd"]),
+    st.text(max_size=4) | st.none(),
+    st.sampled_from([None, None, {"system_fingerprint": "a"}, {"system_fingerprint": "b"}, {"x": [1]}]),
+    st.sampled_from([None, None, None, "stop"]),
+    st.sampled_from([None, None, USAGE]),
+)
+
+
+@given(st.lists(_plain, max_size=12), st.booleans())
+def test_text_is_written_as_all_is(chunks: list[Chunk], usage: bool) -> None:
+    """More of a text is framed by what stood around the text before it: the same bytes as if each event were written anew."""
+    wanted = asked(n=2, usage=usage)
+    quick, slow = chat.writer(wanted, STAMP), chat.writer(wanted, STAMP)
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(slow, "_frame", lambda index, key: None)
+        for chunk in chunks:
+            assert quick.feed(chunk) == slow.feed(chunk)
+        assert quick.end() == slow.end()

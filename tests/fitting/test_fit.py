@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from numpy.typing import NDArray
 
-from gateway.confidence import Evidence
-from gateway.confidence.features import NAMES
+from gateway.confidence import Evidence, Second
+from gateway.confidence.features import NAMES, SECOND
 from gateway.confidence.scorer import along
 from gateway.fitting import auroc, count_members, ece, fit, fit_evidence, knots, pav, regress
 from tests.confidence.said import forced, token
@@ -158,6 +159,23 @@ def test_fit_from_answers() -> None:
     assert unsure < 0.45
     with pytest.raises(ValueError, match="log-probabilities"):
         fit_evidence([Evidence(Draft(text="x"))], [True])
+
+
+def test_fit_with_a_second_answer() -> None:
+    """Where a second model has answered, that counts too; answers that it did not answer are left out."""
+    chance = np.random.default_rng(6)
+    believed, agrees = chance.uniform(0.3, 0.9, 1000), chance.random(1000) < 0.6
+    right = chance.random(1000) < np.where(agrees, 0.95, 0.3)
+    made = [
+        structs.replace(said(p, "Paris"), second=Second(bool(a), 0.8)) for p, a in zip(believed, agrees, strict=True)
+    ]
+    misled = [said(0.5, "Paris")] * 500
+    scorer = fit_evidence([*made, *misled], [*map(bool, right), *[False] * 500])
+    assert tuple(scorer.names) == NAMES + SECOND
+    same, other = (scorer.probability(structs.replace(misled[0], second=Second(a, 0.8))) for a in (True, False))
+    assert same == pytest.approx(0.95, abs=0.05)
+    assert other == pytest.approx(0.3, abs=0.1)
+    assert scorer.probability(misled[0]) is None
 
 
 def test_members_are_counted_by_task() -> None:

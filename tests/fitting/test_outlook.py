@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.confidence.outlook import Outlook
 from gateway.fitting import Seen, auroc, fit_outlook
@@ -61,6 +62,61 @@ def test_early_starts_waste_about_what_they_say(outlook: Outlook) -> None:
         vain = sum(one.accepted and max(grown(outlook, one)) >= at for one in others) / len(others)
         assert vain <= float(waste) + 0.03
     assert sorted(outlook.starts.values(), reverse=True) == list(outlook.starts.values())
+
+
+def beside(count: int, seed: int = 0) -> list[Seen]:
+    """The same requests with a second model, which is sure of what will be accepted, mostly, talks of songs where that goes well, and parts
+    after two tokens from what will not be accepted, mostly."""
+    random, found = Random(seed + 100), []
+    for one in made(count, seed):
+        second = random.gauss(0.5 if one.accepted else -0.5, 1.0)
+        spoken = [
+            "play",
+            "play.song" if one.accepted == (random.random() < 0.7) else "play.table",
+            f"play.n{random.random()}",
+        ]
+        apart = random.random() < (0.05 if one.accepted else 0.9)
+        parted = [False] * 2 + [apart] * (len(one.falls) - 2)
+        found.append(structs.replace(one, second=second, spoken=spoken, parted=parted))
+    return found
+
+
+def weighed(outlook: Outlook, one: Seen) -> list[float]:
+    """The doubt before the first token, and after each."""
+    assert outlook.beside is not None
+    assert one.second is not None
+    before = outlook.beside.before(outlook.before(one.text), one.second, one.spoken)
+    moments = [(None, False), *zip(one.falls, one.parted, strict=True)]
+    return [outlook.beside.doubt(before, low, one.second, parted) for low, parted in moments]
+
+
+def test_a_second_model_tells_more_and_sooner() -> None:
+    """Than words and tokens alone: before the first token, and after the third. What it names rarely is not kept."""
+    outlook = fit_outlook(beside(800), WASTES)
+    assert outlook is not None
+    assert outlook.beside is not None
+    assert set(outlook.beside.says) == {"play", "play.song", "play.table"}
+    others = beside(2000, seed=1)
+    rejected = [not one.accepted for one in others]
+    plain, doubts = [grown(outlook, one) for one in others], [weighed(outlook, one) for one in others]
+    first = auroc([one[0] for one in doubts], rejected)
+    assert first > auroc([one[0] for one in plain], rejected) + 0.1
+    assert auroc([one[3] for one in doubts], rejected) > max(first, auroc([one[3] for one in plain], rejected)) + 0.03
+    for waste, at in outlook.starts.items():
+        vain = sum(one.accepted and max(doubt) >= at for one, doubt in zip(others, doubts, strict=True)) / len(others)
+        assert vain <= float(waste) + 0.03
+
+
+def test_where_the_second_said_nothing() -> None:
+    """Such requests were not accepted and teach nothing of a second's answers; with too few others there is nothing to add."""
+    some = beside(200)
+    silent = [structs.replace(one, second=None, spoken=(), parted=(), accepted=False) for one in some]
+    mixed = fit_outlook([*some, *silent], WASTES)
+    assert mixed is not None
+    assert mixed.beside is not None
+    few = fit_outlook([*some[:5], *silent], WASTES)
+    assert few is not None
+    assert few.beside is None
 
 
 def test_rare_words_are_not_kept(outlook: Outlook) -> None:

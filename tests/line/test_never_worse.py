@@ -95,15 +95,16 @@ def test_observer_and_recorder(tmp_path: Path) -> None:
         async with world(tmp_path, says(GOOD), says("x")) as w:
             told: list[Record] = []
 
-            def raises(record: Record) -> None:
+            def raises(records: Sequence[Record]) -> None:
                 raise RuntimeError
 
-            w.served.app.live.observers = (raises, *w.served.app.live.observers, told.append)
+            w.served.app.live.observers = (raises, *w.served.app.live.observers, told.extend)
             state = tmp_path / "var"
             for file in state.glob("records*"):
                 file.unlink()
             (state / "records.jsonl").mkdir()
             assert (await w.served.chat(asks())).status_code == 200
+            w.served.app.live.fold()
             assert len(told) == 1
             assert w.served.app.live.observer_errors == 1
 
@@ -119,6 +120,7 @@ def test_no_text_in_the_record(tmp_path: Path) -> None:
                 messages=[{"role": "system", "content": "canary-system"}, {"role": "user", "content": "canary-text"}]
             )
             response = await w.served.chat(body)
+            w.served.app.live.fold()
             await w.served.app.recorder.close()
             written = (tmp_path / "var" / "records.jsonl").read_text() + w.served.app.metrics.render().decode()
             written += str(response.headers)

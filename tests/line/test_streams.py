@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from tests.backends.upstream import Asked
 from tests.line.world import GOOD, asks, hello, says, sse, world
+from tests.waiting import until
 
 
 def _events(text: str) -> list[dict[str, object]]:
@@ -148,5 +150,109 @@ def test_tool_loop_stays_on_its_rung(tmp_path: Path) -> None:
             second = await w.served.chat(hello(messages=messages, tools=[tool]))
             record = w.served.record(second)
             assert (record.reason, record.served, len(record.attempts)) == ("tool_loop", "cloud", 1)
+
+    asyncio.run(run())
+
+
+def _delta(text: str, **choice: Any) -> bytes:
+    return sse({"id": "u", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None, **choice}]})
+
+
+_END = [sse({"id": "u", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}), b"data: [DONE]\n\n"]
+
+
+def _content(events: list[dict[str, Any]]) -> list[str]:
+    return [
+        e["choices"][0]["delta"]["content"] for e in events if e["choices"] and e["choices"][0]["delta"].get("content")
+    ]
+
+
+@pytest.mark.parametrize("together", [1, 7, 300])
+def test_each_piece_is_an_event_of_its_own(tmp_path: Path, together: int) -> None:
+    """However many come at once, and whatever is among them: the same events in the same order, counted in the Record; and nobody gets
+    log-probabilities that he did not ask for."""
+    pieces = [_delta(f"{n} ") for n in range(100)]
+    pieces[50] = _delta("\u20ac ", logprobs={"content": [{"token": "x", "logprob": -1.0}]})
+    pieces[60] = sse({"choices": [{"index": 0, "delta": {"reasoning": "why"}}]})
+    pieces[70] = b": ping\n\n"
+
+    async def streams(asked: Asked) -> None:
+        await asked.stream(end=False)
+        for at in range(0, 100, together):
+            await asked.chunk(b"".join(pieces[at : at + together]))
+            await asyncio.sleep(0.001)
+        await asked.chunk(b"".join(_END))
+        await asked.send(b"0\r\n\r\n")
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), streams) as w:
+            response = await w.served.chat(hello(stream=True))
+            events: list[Any] = _events(response.text)
+            wanted = [f"{n} " if n != 50 else "\u20ac " for n in range(100) if n not in (60, 70)]
+            assert _content(events) == wanted
+            assert [e["choices"][0]["delta"].get("reasoning_content") for e in events].count("why") == 1
+            assert not any(e["choices"][0]["logprobs"] for e in events)
+            assert response.text.endswith("data: [DONE]\n\n")
+            assert w.served.record(response).outcome == "direct"
+
+    asyncio.run(run())
+
+
+def test_a_caller_who_does_not_read_stops_the_upstream(tmp_path: Path) -> None:
+    """What he has not read is held up to a bound, then the upstream is not read any more; when he reads again, all of it comes."""
+    text, sent = "x" * 10_000, 0
+
+    async def floods(asked: Asked) -> None:
+        nonlocal sent
+        await asked.stream(end=False)
+        for n in range(4000):
+            await asked.chunk(_delta(f"{n} {text}"))
+            sent += 1
+        await asked.chunk(b"".join(_END))
+        await asked.send(b"0\r\n\r\n")
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), floods) as w:
+            body = orjson.dumps(hello(stream=True))
+            reader, writer = await asyncio.open_connection("127.0.0.1", w.served.port, limit=2**16)
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+            writer.write(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
+            before = -1
+            while sent != before or sent == 0:  # until nothing moves any more
+                before = sent
+                await asyncio.sleep(0.3)
+            assert sent < 3900
+            found = b""
+            while not found.endswith(b"\r\n0\r\n\r\n"):
+                read = await reader.read(2**16)
+                assert read
+                found += read
+            assert [found.count(b'"content":"%d ' % n) for n in (0, 1999, 3999)] == [1, 1, 1]
+            assert found.count(text.encode()) == 4000
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_an_upstream_that_stops_sending(tmp_path: Path) -> None:
+    """`server.idle` counts from the last piece, however long the answer takes; then it is an error event, and the upstream is left."""
+
+    async def stops(asked: Asked) -> None:
+        await asked.stream(end=False)
+        for n in range(12):
+            await asked.chunk(_delta(f"{n} "))
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(60)
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), stops) as w:
+            w.served.rewrite(w.served.config.read_text().replace("idle: 40", "idle: 0.8"))
+            await until(lambda: w.served.app.live.setup.settings.server.idle == 0.8)
+            response = await w.served.chat(hello(stream=True))
+            events: list[Any] = _events(response.text)
+            assert "error" in events[-1]
+            assert _content(events[:-1]) == [f"{n} " for n in range(12)]
+            assert "[DONE]" not in response.text
+            await w.cloud.wait_left(1)
 
     asyncio.run(run())

@@ -80,6 +80,7 @@ def test_passthrough_key(tmp_path: Path, path: str) -> None:
             w.claude.handler = overloaded(401)
             refused = await w.post(hello(model="route/own"), path, **both)
             assert refused.status_code == (200 if path.endswith("count_tokens") else 401)
+            w.served.app.live.fold()
             told_all = [refused.text, w.served.app.metrics.render().decode(), repr(w.served.app.recorder.recent(50))]
             await w.served.app.recorder.close()
             told_all += files(tmp_path)

@@ -1,10 +1,11 @@
 """gateway.metrics.family: quicker than the library, and the same."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from gateway.metrics.family import Quick
+from gateway.metrics.family import Quick, QuickCounter
 from gateway.metrics.labels import CONFIDENCE, PIECES, SECONDS
 
 
@@ -20,3 +21,21 @@ def test_a_quick_histogram_shows_what_the_librarys_own_shows(buckets: tuple[floa
         shown.append([(s.name, s.labels, s.value) for s in family.samples if not s.name.endswith("_created")])
     assert shown[0] == shown[1]
     assert len(shown[0]) == len(buckets) + 1 + 2
+
+
+@given(st.lists(st.one_of(st.floats(0, 200), st.floats()), min_size=1, max_size=20))
+def test_several_at_once_are_what_they_are_one_by_one(seen: list[float]) -> None:
+    """Also where some of them are negative, absurd or no numbers."""
+    registry = CollectorRegistry()
+    apart, together = (Quick(name, "Of it.", buckets=SECONDS, registry=registry) for name in ("apart", "together"))
+    counted, added = (QuickCounter(name, "Of it.", registry=registry) for name in ("counted", "added"))
+    for amount in seen:
+        apart.observe(amount)
+        counted.inc(amount)
+    together.take(seen)
+    added.take(seen)
+    *buckets, total = apart._child_samples()
+    *others, sum_of = together._child_samples()
+    assert buckets == others
+    assert total.value == pytest.approx(sum_of.value)
+    assert counted._value.get() == pytest.approx(added._value.get())

@@ -80,8 +80,8 @@ def test_slo_from_a_page() -> None:
     """What a running gateway has counted since its start, over all modes."""
     metrics = Metrics(["a", "b"], ["small", "cloud"])
     for outcome, status in (("accepted", 200), ("escalated", 200), ("direct", 200), ("refused", 503)):
-        metrics.observe(record(outcome, route="a", status=status))
-    metrics.observe(record("escalated", route="b"))
+        metrics.observe([record(outcome, route="a", status=status)])
+    metrics.observe([record("escalated", route="b")])
     rate, failures = of_page(metrics.render().decode(), {"a": Slo(escalation_rate=0.6, failures=0.5)})
     assert (rate.bad, rate.total, rate.days, rate.state) == (1, 2, 0, "ok")
     assert (failures.bad, failures.total) == (1, 4)

@@ -24,7 +24,7 @@ def run(recorder: Recorder, *records: Record, seconds: float = PATIENCE) -> None
     async def whole() -> None:
         async with recorder.run(seconds):
             for record in records:
-                recorder.record(record)
+                recorder.record([record])
 
     asyncio.run(whole())
 
@@ -47,7 +47,7 @@ def test_records_are_written_while_the_process_runs(tmp_path: Path) -> None:
 
     async def whole() -> None:
         async with Recorder(tmp_path).run(PATIENCE) as recorder:
-            recorder.record(made())
+            recorder.record([made()])
             path = tmp_path / FILE
             await until(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
 
@@ -70,7 +70,7 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path) -> None:
     told: list[int] = []
     recorder = Recorder(tmp_path, queue=3, on_drop=told.append)
     for n in range(5):
-        recorder.record(made(f"r{n}"))
+        recorder.record([made(f"r{n}")])
     assert recorder.dropped == 2
     assert told == [1, 1]
     run(recorder)
@@ -81,7 +81,7 @@ def test_after_close_records_are_dropped(tmp_path: Path) -> None:
     """A late Record raises nothing, is counted, and can still be found in memory."""
     recorder = Recorder(tmp_path)
     run(recorder, made("r1"))
-    recorder.record(made("r2"))
+    recorder.record([made("r2")])
     assert recorder.dropped == 1
     assert recorder.find("r2") is not None
     assert ids(tmp_path) == ["r1"]
@@ -128,9 +128,9 @@ def test_a_full_disk_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     async def whole() -> None:
         async with recorder.run(PATIENCE):
-            recorder.record(made("r1"))
+            recorder.record([made("r1")])
             await until(lambda: recorder.dropped > 0)
-            recorder.record(made("r2"))
+            recorder.record([made("r2")])
 
     asyncio.run(asyncio.wait_for(whole(), 2 * PATIENCE))
     assert recorder.dropped == 1
@@ -158,9 +158,9 @@ def test_a_disk_that_hangs_does_not_hang_the_end(tmp_path: Path, monkeypatch: py
 
     async def whole() -> None:
         recorder.start()
-        recorder.record(made("r1"))
+        recorder.record([made("r1")])
         await until(entered.is_set)
-        recorder.record(made("r2"))
+        recorder.record([made("r2")])
         await asyncio.wait_for(recorder.close(0.05), PATIENCE / 2)
 
     asyncio.run(whole())
@@ -214,8 +214,8 @@ def test_memory_keeps_the_last_ones(tmp_path: Path) -> None:
     """find and recent know the last `memory` Records; an id that comes again is its newest Record."""
     recorder = Recorder(tmp_path, memory=3)
     for n in range(5):
-        recorder.record(made(f"r{n}"))
-    recorder.record(made("r3", cost=1.0))
+        recorder.record([made(f"r{n}")])
+    recorder.record([made("r3", cost=1.0)])
     assert [record.id for record in recorder.recent(10)] == ["r3", "r4", "r2"]
     assert [record.id for record in recorder.recent(1)] == ["r3"]
     assert recorder.recent(0) == []
@@ -240,8 +240,8 @@ def test_record_raises_nothing(tmp_path: Path) -> None:
         raise RuntimeError("broken")
 
     recorder = Recorder(tmp_path, queue=0, on_drop=broken)
-    recorder.record(made())
-    recorder.record(None)  # type: ignore[arg-type]
+    recorder.record([made()])
+    recorder.record([None])  # type: ignore[list-item]
     assert recorder.dropped >= 2
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
 from gateway.app import build
@@ -14,7 +15,7 @@ from gateway.recorder import FILE
 from gateway.settings.load import load
 from routers.cascade import CascadeConfig
 from routers.rules import RulesConfig
-from tests.replay.made import escalated, record, top, tried
+from tests.replay.made import escalated, record, rejected, top, tried
 
 CONFIG = """
 backends:
@@ -53,20 +54,21 @@ def weir(*words: object) -> Result:
 
 def test_why_tells_the_whole_story(tmp_path: Path) -> None:
     """Outcome, facts, scores, every attempt with its verdicts, money, hashes and the turning points."""
-    write(tmp_path, escalated(id="req-1", config="c0ffee", router_hash="beef"), record(id="req-2"))
+    first = replace(rejected(), agrees=True)
+    write(tmp_path, escalated(first, id="req-1", config="c0ffee", router_hash="beef"), record(id="req-2"))
     told = weir("why", "req-1", "--config", config(tmp_path)).output
     for part in (
         "escalated: route 'intents' (matched, enforce), served by 'large'",
         "gpt-5",
         "0.8000",
-        "low_confidence",
+        "low_confidence (the second agreed)",
         "small · fits_schema: pass",
         "small · sure_enough: fail low_confidence a detail",
         "11.000000 USD, 1.000000 more than",
         "c0ffee",
         "beef",
         "what would have changed it",
-        "'small' was 0.5000 sure and needed 0.9000",
+        "'small' was 0.5000 sure (the second model said the same) and needed 0.9000",
     ):
         assert part in told
     assert "req-2" not in told

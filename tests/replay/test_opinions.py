@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.decide import Route, Rung, ToolRule
 from gateway.record import AttemptRecord, Facts, Record, VerdictRecord
@@ -14,6 +15,10 @@ ALWAYS = intents(companion=OTHER, agreement="always")
 FACTS = Facts(model="gpt-5", text_chars=20, chars=50, tool_names=("refund",))
 
 
+WEIGHED = intents(companion=OTHER, agreement="weighed")
+WEIGHED_CALLS = intents(companion=OTHER, agreement="weighed", tools={"refund": ToolRule("agree")})
+
+
 def second(outcome: str = "stopped", number: int = 1) -> AttemptRecord:
     passed = (VerdictRecord("fits_schema", "pass"),)
     return tried("middle", None, number=number, purpose="agree", outcome=outcome, verdicts=passed)
@@ -21,6 +26,9 @@ def second(outcome: str = "stopped", number: int = 1) -> AttemptRecord:
 
 def calls(**rest: Any) -> AttemptRecord:
     return tried(finish="tool_calls", **rest)
+
+
+BOOKED = calls(calls=("refund",), agrees=True)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +46,16 @@ def calls(**rest: Any) -> AttemptRecord:
         ),
         (record(tried()), ALWAYS, "open"),
         (record(tried(), second(), served="small"), intents(), "accepted"),
+        # what was weighed is known where it is weighed again, and nowhere else
+        (record(tried(agrees=False), second(), served="small"), WEIGHED, "accepted"),
+        (escalated(replace(rejected(), agrees=True)), WEIGHED, "escalated"),
+        (escalated(rejected(probability=None)), WEIGHED, "escalated"),
+        (escalated(rejected("schema", None, "fits_schema")), WEIGHED, "escalated"),
+        (record(tried(), second(), served="small"), WEIGHED, "open"),
+        (record(tried(agrees=True), second(), served="small"), ALWAYS, "open"),
+        (record(tried(agrees=True), second(), served="small"), intents(), "open"),
+        (record(BOOKED, second(), served="small", facts=FACTS), WEIGHED_CALLS, "accepted"),
+        (record(replace(BOOKED, agrees=False), second(), served="small", facts=FACTS), WEIGHED_CALLS, "escalated"),
         # a second try
         (
             record(rejected("schema", 0.9, "fits_schema"), tried(number=1, purpose="repair")),

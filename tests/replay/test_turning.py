@@ -1,6 +1,7 @@
 """Turning points: each line names what stood in the way, by how much, and the key that moves it."""
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.record import Record
 from gateway.turning import WHY, turning_points
@@ -16,6 +17,11 @@ DEFAULT = {"route": "general", "outcome": "direct"}
         (record(scores={"intents": 0.8, "other": 0.15}), "'other' scored 0.150"),
         (record(tried(threshold=0.9)), "passed by 0.0500"),
         (escalated(), "0.5000 sure and needed 0.9000"),
+        (
+            escalated(replace(rejected(), agrees=False)),
+            "0.5000 sure (the second model said something else) and needed 0.9000",
+        ),
+        (record(tried(threshold=0.9, agrees=True)), "passed by 0.0500 (the second model said the same)"),
         (escalated(rejected(probability=None)), "gave no probability"),
         (escalated(tried(outcome="rejected", reason="low_confidence")), "no calibration"),
         (escalated(rejected("schema", 0.9, "fits_schema")), "an answer that fits the schema"),

@@ -111,7 +111,8 @@ def test_cancellation_is_no_opinion() -> None:
                 raise AssertionError
 
         router = Cascade(CascadeConfig(of=(tier("a"), tier("b", scores={"x": 1.0}))), [], NOTHING)
-        router._tiers = ((router._tiers[0][0], Hangs(FakeConfig(kind=FAKE), [], NOTHING)), *router._tiers[1:])
+        first, second = router._tiers
+        router._tiers = (first._replace(router=Hangs(FakeConfig(kind=FAKE), [], NOTHING)), second)
         async with asyncio.timeout(0.01):
             await router.score(QUERY)
 

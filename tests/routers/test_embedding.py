@@ -165,6 +165,42 @@ def test_whatever_the_examples_the_scores_are_probabilities(examples: list[list[
     assert sum(values) == pytest.approx(1, abs=1e-5)
 
 
+def plainly(router: Embedding, routes: Sequence[RouteSpec], text: str) -> dict[str, float]:
+    """The scores by the steps of the module's head, one after the other: whiten the text, measure, share."""
+    table = Resources().static_table(Path())
+    vectors = [embedding._vectors(table, route) for route in routes]
+    space = embedding._Space.of(vectors)
+    warped = space.warp(table.encode(text))
+    similar = []
+    for examples in map(space.warp, vectors):
+        similar.append(0.5 * embedding._unit(examples.mean(0)) @ warped + 0.5 * (examples @ warped).max())
+    with np.errstate(over="ignore"):
+        known = 1 / (1 + np.exp(-router._fit.slope * (max(similar) - router._fit.middle)))
+    odds = np.exp((np.array(similar) - max(similar)) / router._fit.temperature)
+    return {route.name: float(share) for route, share in zip(routes, known * odds / odds.sum(), strict=True)}
+
+
+MANY = [f"{one} {one}{two}{three}" for one in ("book", "money") for two in "abcdefg" for three in "hijklmn"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(TEXTS, min_size=1, max_size=4) | st.just(MANY), min_size=1, max_size=4), TEXTS)
+def test_the_short_way_gives_the_plain_scores(examples: list[list[str]], text: str) -> None:
+    """One product with folded matrices is whitening, similarity and softmax, whether the examples vary in a few directions or in all."""
+    routes = [RouteSpec(f"r{i}", examples=texts) for i, texts in enumerate(examples)]
+    router = build(routes)
+    assert ask(router, text).by_route == pytest.approx(plainly(router, routes, text), abs=2e-4)
+
+
+def test_how_many_directions_are_measured() -> None:
+    """As many as the examples vary in within their routes: none for one example each, all for more examples than dimensions."""
+    dim = Resources().static_table(Path()).dim
+    for examples, varied in ((1, 0), (4, 3), (len(MANY), dim)):
+        router = build([RouteSpec("many", examples=MANY[:examples]), RouteSpec("one", examples=["paris"])])
+        assert len(router._space.spared) == varied
+    assert np.allclose(router._space.whiten, router._space.whiten.T)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(3)), TEXTS)
 def test_the_order_of_routes_does_not_matter(order: list[int], text: str) -> None:

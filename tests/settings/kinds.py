@@ -1,6 +1,7 @@
 """Kinds for tests: what a backend, a router and a validator from somebody else's module look like."""
 
 from collections.abc import AsyncGenerator
+from typing import ClassVar
 
 from pydantic import BaseModel, Field, SerializeAsAny
 
@@ -36,6 +37,13 @@ class Cloud(Silent):
 class Local(Silent):
     class Config(BackendConfig):
         pass
+
+
+class Sure(Silent):
+    """Its answers say how likely they are right."""
+
+    class Config(BackendConfig):
+        sure: ClassVar[bool] = True
 
 
 class Several:

@@ -55,6 +55,11 @@ def test_a_good_file_has_no_findings(tmp_path: Path) -> None:
         ),
         (
             "{risk: 0.01}",
+            "{agrees_with: {rung: cloud, when: weighed}}",
+            "16: routes.small.accept.agrees_with: what is weighed is held against a risk: it needs `risk`; or say `when: always`",
+        ),
+        (
+            "{risk: 0.01}",
             "{risk: 0.01, agrees_with: clod}",
             "16: routes.small.accept.agrees_with: no backend named 'clod' (did you mean 'cloud'?)",
         ),
@@ -214,6 +219,38 @@ def test_what_is_probably_not_meant_is_a_warning(tmp_path: Path, old: str, new: 
     text = swap(old, new)
     assert told(tmp_path, text) == []
     assert warned(tmp_path, text) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "accept", "errors", "warnings"),
+    [
+        ("Local", "agrees_with: {rung: other, when: weighed}", [], []),
+        (
+            "Sure",
+            "agrees_with: {rung: other, when: weighed}",
+            [
+                "17: routes.small.accept.agrees_with: 'slm' says a probability of its own, and only log-probabilities can be weighed: "
+                "say `when: always` or `when: grey`"
+            ],
+            [],
+        ),
+        ("Sure", "agrees_with: {rung: other, when: grey}", [], []),
+        (
+            "Local",
+            "agrees_with: {rung: other, when: weighed}, self_consistency: {samples: 3}",
+            [],
+            [
+                "17: routes.small.accept.self_consistency: is not used: `agrees_with: {when: weighed}` knows no grey zone"
+            ],
+        ),
+    ],
+)
+def test_what_can_be_weighed(tmp_path: Path, kind: str, accept: str, errors: list[str], warnings: list[str]) -> None:
+    """A second answer, of any kind, is weighed with log-probabilities of the first, and takes the grey zone's place."""
+    text = swap(f"{KINDS}:Local", f"{KINDS}:{kind}", swap("{risk: 0.01}", f"{{risk: 0.01, {accept}}}"))
+    text = swap("  slm:\n", f"  other: {{kind: {KINDS}:Sure}}\n  slm:\n", text)
+    assert told(tmp_path, text) == errors
+    assert errors or warned(tmp_path, text) == warnings
 
 
 @pytest.mark.parametrize(

@@ -432,16 +432,17 @@ def test_a_slow_reader() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(("plain", "begun"), [(False, False), (False, True), (True, True)])
 @pytest.mark.parametrize("size", [10, 4_000_000])
-def test_a_streamed_answer(size: int, plain: bool) -> None:
+def test_a_streamed_answer(size: int, plain: bool, begun: bool) -> None:
     """Piece by piece, an empty one is none, and no faster than it is read; the connection is kept."""
     pieces = [b"a" * size, b"", b"b", b"c" * size * 10]
 
     async def run() -> None:
         async def handler(exchange: Exchange) -> None:
             await exchange.body(100)
-            await exchange.start(200, {"content-type": "text/plain"})
+            headers = {"content-type": "text/plain"}
+            await (exchange.stream(headers) if begun else exchange.start(200, headers))
             for piece in pieces:
                 await exchange.more(piece)
             await exchange.end(b"d")
@@ -463,6 +464,40 @@ def test_a_streamed_answer(size: int, plain: bool) -> None:
     asyncio.run(run())
 
 
+def test_a_stream_is_begun_and_ended_once() -> None:
+    """Not after another answer, not without a beginning; and only between the two it is ready for pieces."""
+
+    async def run() -> None:
+        seen: list[object] = []
+
+        async def handler(exchange: Exchange) -> None:
+            responder = exchange.responder
+            assert responder is not None
+            seen.append(responder.ready())
+            with pytest.raises(RuntimeError):
+                await responder.finish(b"")
+            await exchange.stream({})
+            seen.append(responder.ready())
+            with pytest.raises(RuntimeError):
+                await exchange.stream({})
+            responder.piece(b"a")
+            await exchange.end()
+            seen.append(responder.ready())
+            with pytest.raises(RuntimeError):
+                await exchange.end()
+
+        app = App(handler)
+        async with listening(app) as connect:
+            reader, writer = await connect()
+            writer.write(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"\r\nconnection: close\r\n" in head
+            assert await reader.read() == b"1\r\na\r\n0\r\n\r\n"
+        assert (seen, app.ended) == ([False, True, False], [None])
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_stream_whose_caller_leaves(plain: bool) -> None:
     """What is still said to him is said to nobody, and the work ends."""
@@ -473,13 +508,14 @@ def test_a_stream_whose_caller_leaves(plain: bool) -> None:
         async def handler(exchange: Exchange) -> None:
             await exchange.body(100)
             async with Presence(exchange):
-                await exchange.start(200, {})
+                await exchange.stream({})
                 try:
                     while True:
                         await exchange.more(b"a" * 100_000)
                         await asyncio.sleep(0)
                 finally:
                     await exchange.more(b"b")
+                    await exchange.end(b"c")
                     said.append(None)
 
         app = App(handler, plain=plain)
@@ -590,6 +626,105 @@ def test_one_timer_for_all_answers() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("then", ["the end of the turn", "what is no HTTP", "shutdown", "a request of HTTP/1.0"])
+def test_answers_of_one_turn(then: str) -> None:
+    """The first goes out at once, the second with the end of the turn, or before whatever else is done to its connection."""
+
+    async def run() -> None:
+        go = asyncio.Event()
+
+        async def handler(exchange: Exchange) -> None:
+            await exchange.body(100)
+            await go.wait()
+            await says_hello(exchange)
+
+        config, state = uvicorn.Config(App(handler), log_config=None), ServerState()
+        sockets = [Socket(), Socket()]
+        connections = [Connection(config, state, {}, asyncio.get_running_loop()) for _ in sockets]
+        for connection, socket in zip(connections, sockets, strict=True):
+            connection.connection_made(socket)
+            old = connection is connections[1] and then == "a request of HTTP/1.0"
+            connection.data_received(GET.replace(b"1.1", b"1.0") if old else GET)
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.sleep(0)
+        assert [socket.written.count(b"200 OK") for socket in sockets] == [1, then == "a request of HTTP/1.0"]
+        if then == "what is no HTTP":
+            connections[1].data_received(b"no HTTP\r\n\r\n")
+        elif then == "shutdown":
+            connections[1].shutdown()
+        await until(lambda: b"hello" in sockets[1].written)
+        assert sockets[1].written.startswith(b"HTTP/1.1 200 OK")
+        assert sockets[1].written.count(b"HTTP/1.1 400") == (then == "what is no HTTP")
+        assert sockets[1].closed == (then != "the end of the turn")
+
+    asyncio.run(run())
+
+
+def test_a_stream_that_fails() -> None:
+    """What was handed to the server goes out before the connection is closed."""
+
+    async def run() -> None:
+        async def handler(exchange: Exchange) -> None:
+            await exchange.body(100)
+            await exchange.stream({})
+            for data in (b"first", b"second"):
+                await exchange.more(data)
+            raise ValueError("on purpose")
+
+        socket = Socket()
+        config = uvicorn.Config(App(handler), log_config=None)
+        connection = Connection(config, ServerState(), {}, asyncio.get_running_loop())
+        connection.connection_made(socket)
+        connection.data_received(GET)
+        await until(lambda: socket.closed)
+        assert socket.written.endswith(b"5\r\nfirst\r\n6\r\nsecond\r\n")
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_an_application_that_fails(raises: bool) -> None:
+    """500 where nothing was answered; nobody waits for its task any longer."""
+
+    async def run() -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if raises:
+                raise ValueError("on purpose")
+
+        state = ServerState()
+        connection = Connection(uvicorn.Config(app, log_config=None), state, {}, asyncio.get_running_loop())
+        socket = Socket()
+        connection.connection_made(socket)
+        connection.data_received(GET)
+        assert len(state.tasks) == 1
+        await until(lambda: not state.tasks)
+        assert socket.written.startswith(b"HTTP/1.1 500 ")
+        assert socket.closed
+
+    asyncio.run(run())
+
+
+def test_what_every_answer_says() -> None:
+    """uvicorn's own headers, as they are when a request comes: the date changes."""
+
+    async def run() -> None:
+        state, socket = ServerState(), Socket()
+        config = uvicorn.Config(App(says_hello), log_config=None)
+        connection = Connection(config, state, {}, asyncio.get_running_loop())
+        connection.connection_made(socket)
+        for count, date in enumerate((b"today", b"today", b"tomorrow"), 1):
+            if date not in dict(state.default_headers).values():
+                state.default_headers = [(b"date", date), (b"x-b", b"c")]
+            connection.data_received(GET)
+            await until(lambda count=count: socket.written.count(b"hello") == count)  # type: ignore[misc]
+        dates = [line for line in socket.written.split(b"\r\n") if line.startswith(b"date")]
+        assert dates == [b"date: today", b"date: today", b"date: tomorrow"]
+        assert socket.written.count(b"x-b: c") == 3
+
+    asyncio.run(run())
+
+
 def test_an_upgrade_that_nobody_offers() -> None:
     """Goes uvicorn's way: an answer as to any other request."""
 
@@ -610,7 +745,9 @@ def test_what_is_used_of_uvicorn() -> None:
         "on_headers_complete": [],
         "_start_asgi_task": ["cycle", "app"],
         "on_response_complete": [],
-        "_unset_keepalive_if_required": [],
+        "shutdown": [],
+        "send_400_response": ["msg"],
+        "handle_websocket_upgrade": [],
         "timeout_keep_alive_handler": [],
     }
     for name, parameters in overridden.items():
@@ -624,7 +761,13 @@ def test_what_is_used_of_uvicorn() -> None:
         assert f"self.{name}" in source, name
     # What our own `on_headers_complete` and `on_response_complete` do in their place.
     assert "self.pipeline.appendleft((self.cycle, app))" in inspect.getsource(HttpToolsProtocol.on_headers_complete)
-    assert "self._unset_keepalive_if_required()" in inspect.getsource(HttpToolsProtocol.data_received)
+    assert "self.timeout_keep_alive_task = self.loop.call_later(" in inspect.getsource(
+        HttpToolsProtocol.on_response_complete
+    )
+    assert "task.add_done_callback(self.tasks.discard)" in inspect.getsource(HttpToolsProtocol._start_asgi_task)
+    for name in ("scope", "transport", "flow", "logger", "access_logger", "access_log", "default_headers", "message_event",
+                 "on_response", "keep_alive", "body", "chunked_encoding", "expected_content_length"):  # fmt: skip
+        assert f"self.{name}" in inspect.getsource(RequestResponseCycle.__init__), name
     assert "self.pipeline.pop()" in inspect.getsource(HttpToolsProtocol.on_response_complete)
 
 

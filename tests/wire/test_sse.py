@@ -109,3 +109,20 @@ def test_encode_refuses_two_lines_in_a_name() -> None:
     """An event name with a line end would smuggle a second field in."""
     with pytest.raises(ValueError, match="one line"):
         encode(b"{}", "a\ndata: b")
+
+
+@given(_streams, st.lists(st.integers(0, 200), max_size=8))
+def test_given_back_and_fed_again(parts: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
+    """What has come of an event may be taken back before the next feed: fed again, nothing changes. What is too long stays."""
+    stream = b"".join(line + end for line, end in parts)
+    splitter = Splitter()
+    events: list[Event] = []
+    bounds = sorted(min(cut, len(stream)) for cut in cuts)
+    for begin, end in zip([0, *bounds], [*bounds, len(stream)], strict=True):
+        left = splitter.give_back(10)
+        events += splitter.feed((left or b"") + stream[begin:end])
+    assert events + splitter.close() == _split(stream)
+    assert splitter.give_back(10) in (None, b"")
+    splitter.feed(b"data: {}\n\ndata: long")
+    assert splitter.give_back(5) is None
+    assert splitter.give_back(10) == b"data: long"

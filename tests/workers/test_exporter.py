@@ -131,7 +131,7 @@ def test_every_series_of_ours_goes_through_the_memory() -> None:
     exporter.add("0", Memory(fd))
     os.close(fd)
     metrics = Metrics(["r"], ["slm", "llm"], version="1")
-    metrics.observe(record(attempt("slm"), route="r"))
+    metrics.observe([record(attempt("slm"), route="r")])
     ours = {key: value for key, value in read(metrics.render()).items() if not key[0].startswith("process_")}
     assert any(value for (name, _), value in ours.items() if name == "weir_requests_total")
     assert ours[("weir_observer_errors_total", ())] == 0

@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.recorder import stored
+from models.rebuild.snips import data
 from tests.waiting import until
 
 pytestmark = [
@@ -112,7 +113,7 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _is_minilm(pid: int) -> bool:
+def _is_model(pid: int) -> bool:
     return b"embed.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
@@ -270,10 +271,39 @@ def test_one_minilm_for_all(tmp_path: Path) -> None:
                 while {await embedded() for _ in range(8)} != {200}:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
             below = weir.workers()
-            assert sum(map(_is_minilm, below)) == 1
+            assert sum(map(_is_model, below)) == 1
             assert not [child for pid in below for child in _children(pid)]
             assert await weir.end() == 0
             assert not any(map(_alive, below))
+
+    asyncio.run(go())
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_one_tagger_for_all(tmp_path: Path) -> None:
+    """A tagger's process is the supervisor's too, and every worker's calls are its."""
+    text = CONFIG.replace("router:", "  tagger: {kind: tagger, specialist: models/snips-tagger}\nrouter:").replace(
+        "general: {ladder: [cloud]", "general: {ladder: [tagger, cloud]"
+    )
+
+    async def go() -> None:
+        async with instance(tmp_path, 2, text=text) as weir:
+            utterance = data.splits()["development"][0]
+
+            async def rung() -> str:
+                async with httpx.AsyncClient(base_url=weir.client.base_url, timeout=60) as client:
+                    asked = data.request(utterance) | {"model": "weir"}
+                    answer = await client.post("/v1/chat/completions", json=asked)
+                assert answer.status_code == 200, answer.text
+                if answer.headers["x-weir-rung"] == "tagger":
+                    called = answer.json()["choices"][0]["message"]["tool_calls"][0]["function"]
+                    assert called["name"] == utterance.intent
+                return answer.headers["x-weir-rung"]
+
+            async with asyncio.timeout(SLOW):
+                while {await rung() for _ in range(8)} != {"tagger"}:  # noqa: ASYNC110 - until it is up the next rung answers
+                    await asyncio.sleep(0.2)
+            assert sum(map(_is_model, weir.workers())) == 1
 
     asyncio.run(go())
 

@@ -345,7 +345,7 @@ function tell({ record: r, would_change: turning }) {
       h("tbody", {}, r.attempts.map((a) => h("tr", {},
         h("th", { scope: "row" }, a.rung), h("td", {}, a.purpose || "its turn"),
         h("td", {}, h("span", { class: `tag t-${a.outcome}` }, a.outcome), a.reason ? ` ${words(a.reason)}` : ""),
-        h("td", {}, a.probability == null ? "–" : `${a.probability.toFixed(4)}${a.threshold == null ? "" : ` of ${a.threshold.toFixed(4)}`}`),
+        h("td", {}, a.probability == null ? "–" : `${a.probability.toFixed(4)}${a.threshold == null ? "" : ` of ${a.threshold.toFixed(4)}`}`, a.agrees == null ? "" : a.agrees ? ", the second agreed" : ", the second disagreed"),
         h("td", { class: "wrap" }, a.error || ((a.verdicts ?? []).length ? h("ul", {}, a.verdicts.map((v) => h("li", {}, `${v.opinion === "pass" ? "✓" : v.opinion === "fail" ? "✗" : "?"} ${v.validator}${v.opinion === "pass" ? "" : `: ${v.detail || v.opinion}`}`))) : "–")),
         h("td", { class: "n" }, seconds(a.seconds ?? 0)), h("td", { class: "n" }, usd(a.cost ?? 0)),
         h("td", { class: "bar" }, span(a.start ?? 0, a.seconds ?? 0, time.total ?? 0, a.rung === r.top))))))) : h("p", { class: "quiet" }, "Nobody was asked."),

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from backends.http.base import Timeouts
 from backends.http.connection import HIGH, Connection
 from backends.http.local import LocalClient
+from backends.http.outbox import Outbox
 from tests.backends.http.local import Loop, settled
 from tests.backends.http.playing import LONG, ask, echo
 from tests.backends.upstream import Asked, Upstream
@@ -204,7 +205,8 @@ def test_the_loop_breathes() -> None:
     """However fast the socket is, a large body goes out one slice a turn of the loop: others get their turn in between."""
 
     async def main() -> None:
-        conn = Connection(asyncio.get_running_loop(), 1000, _Nobody())
+        loop = asyncio.get_running_loop()
+        conn = Connection(loop, 1000, _Nobody(), Outbox(loop))
         transport = _Greedy()
         conn.connection_made(transport)
         conn.ask(b"head", b"x" * 600_000)

@@ -265,7 +265,7 @@ def test_the_second_try_is_in_the_same_budget(loop: Loop, monkeypatch: pytest.Mo
     ends: list[float] = []
     wait = Connection.wait
 
-    def noted(self: Connection, until: float) -> asyncio.Future[None]:
+    def noted(self: Connection, until: float) -> asyncio.Future[bool]:
         ends.append(until)
         return wait(self, until)
 

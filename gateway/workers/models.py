@@ -1,20 +1,16 @@
-"""One MiniLM process for all workers: the supervisor runs it, a worker asks over its channel.
+"""One process per model for all workers: the supervisor runs it, a worker asks over its channel.
 
 The queue stays one and bounded: who comes too late gets `Busy`, from whichever worker. A text takes 1.3 to 80 ms; the
 way to the supervisor and back is one more hop over a socket pair.
 """
 
 import asyncio
-import struct
 from pathlib import Path
 
-import numpy as np
-
+from embed.client import Client
 from embed.errors import Busy, EmbedError, WorkerDied
-from embed.minilm import MAX_CHARS, MiniLM, Vector
 from gateway.workers.channel import Channel, Gone, Refused
 
-SHAPE = struct.Struct("<II")
 START_SECONDS = 40.0
 ANSWER_SECONDS = 15.0
 _ERRORS: dict[str, type[EmbedError]] = {"Busy": Busy, "WorkerDied": WorkerDied}
@@ -24,17 +20,16 @@ class Lent:
     """In the supervisor: the processes, by folder, and the answers to what workers ask of them."""
 
     def __init__(self) -> None:
-        self._running: dict[Path, MiniLM] = {}
+        self._running: dict[Path, Client] = {}
         self._starting = asyncio.Lock()
 
     async def answer(self, method: str, body: bytes) -> bytes:
         """Raises EmbedError."""
         folder, _, text = body.decode("utf-8", "surrogatepass").partition("\0")
         place = Path(folder)
-        if method == "minilm.start":
+        if method == "model.start":
             return await self._start(place)
-        layers = await self._running[place].layers(text)
-        return SHAPE.pack(*layers.shape) + layers.tobytes()
+        return await self._running[place].ask(text)
 
     async def close(self) -> None:
         for client in self._running.values():
@@ -44,35 +39,39 @@ class Lent:
         """The first that asks starts it; the others wait for that."""
         async with self._starting:
             if folder not in self._running:
-                client = MiniLM(folder)
+                client = Client(folder)
                 await client.start()
                 self._running[folder] = client
             return self._running[folder].digest.encode()
 
 
-class Borrowed(MiniLM):
-    """In a worker: as `MiniLM`, but the process is somebody else's."""
+class Borrowed:
+    """In a worker: `embed.client.Worker`, but the process is somebody else's."""
 
     def __init__(self, folder: Path, channel: Channel) -> None:
-        super().__init__(folder)
         self._folder = folder
         self._channel = channel
+        self._closed = False
+        self.digest = ""
 
     @property
     def ready(self) -> bool:
         return self.started
 
+    @property
+    def started(self) -> bool:
+        return bool(self.digest) and not self._closed
+
     async def start(self) -> None:
-        self.digest = (await self._ask("minilm.start", "", START_SECONDS)).decode()
+        self.digest = (await self._ask("model.start", "", START_SECONDS)).decode()
 
     async def close(self) -> None:
         self._closed = True
 
-    async def layers(self, text: str) -> Vector:
-        if self._closed or not self.digest:
-            raise EmbedError("the MiniLM client was closed, or not started")
-        told = await self._ask("minilm.layers", text[:MAX_CHARS], ANSWER_SECONDS)
-        return np.frombuffer(told, np.float32, offset=SHAPE.size).reshape(SHAPE.unpack_from(told))
+    async def ask(self, text: str) -> bytes:
+        if not self.started:
+            raise EmbedError(f"the client of the {self._folder.name} worker was closed, or not started")
+        return await self._ask("model.ask", text, ANSWER_SECONDS)
 
     async def _ask(self, method: str, text: str, seconds: float) -> bytes:
         try:
@@ -81,4 +80,4 @@ class Borrowed(MiniLM):
         except Refused as exc:
             raise _ERRORS.get(exc.kind, EmbedError)(str(exc)) from exc
         except (Gone, TimeoutError) as exc:
-            raise WorkerDied("the MiniLM process did not answer") from exc
+            raise WorkerDied(f"the {self._folder.name} process did not answer") from exc

@@ -1,0 +1,84 @@
+"""An answer's chunks one by one, as every backend gives them, and in steps for whoever can use that: those that came together.
+
+A step wakes the task that reads, through every layer that waits. So who has nothing to decide about what comes may lend a sink
+(`wire.types.Sink`): it gets the chunks where they come off the socket, as long as it takes them. Measured end to end, 16 streams with
+10 ms between chunks: 42 us of CPU a chunk instead of 70.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from typing import Any, Protocol
+
+from wire.types import Chunk, Sink
+
+
+class Steps(AsyncGenerator[Chunk, None]):
+    """`Backend.stream`'s answer, made of a generator of lists, none of them empty, that is sent a sink for what comes next, or None.
+    What was read one by one is not told again by `step`."""
+
+    def __init__(self, steps: AsyncGenerator[list[Chunk], Sink | None]) -> None:
+        self._steps = steps
+        self._left: deque[Chunk] = deque()
+
+    def step(self, sink: Sink | None = None) -> Awaitable[Sequence[Chunk]]:
+        """The next chunks, at least one, that `sink` did not take. A sink can be lent once a chunk has come. Raises StopAsyncIteration, and
+        as `stream`."""
+        return self._rest() if self._left else self._steps.asend(sink)
+
+    async def _rest(self) -> Sequence[Chunk]:
+        left = tuple(self._left)
+        self._left.clear()
+        return left
+
+    async def __anext__(self) -> Chunk:
+        if not self._left:
+            self._left.extend(await self._steps.__anext__())
+        return self._left.popleft()
+
+    async def asend(self, value: None) -> Chunk:
+        return await self.__anext__()
+
+    async def athrow(self, *exception: Any) -> Chunk:
+        self._left.clear()
+        self._left.extend(await self._steps.athrow(*exception))
+        return self._left.popleft()
+
+    async def aclose(self) -> None:
+        self._left.clear()
+        await self._steps.aclose()
+
+
+class Reading(Protocol):
+    """A wire's reader of streams (`wire.openai.Reader`)."""
+
+    done: bool
+    heard: int
+
+    def feed(self, block: bytes) -> list[Chunk]: ...
+
+
+class Hand:
+    """Blocks > chunks > the sink, if there is one. sink: lent for what comes next. found: what it did not take of the last block."""
+
+    def __init__(self, reader: Reading) -> None:
+        self.sink: Sink | None = None
+        self.found: list[Chunk] = []
+        self._reader = reader
+        self._time = asyncio.get_running_loop().time
+        self._heard, self._since = 0, self._time()
+
+    def take(self, block: bytes) -> bool:
+        """For `Answer.pour`: False, when there is something to do that the sink cannot. Raises as the reader's `feed`."""
+        found = self.found = self._reader.feed(block)
+        if not found or self.sink is None or self._reader.done or not self.sink(found):
+            return False
+        self.found = []
+        return True
+
+    def silent(self) -> float:
+        """Seconds since the first block that said nothing; 0 when something was said after the last question."""
+        if self._reader.heard > self._heard:
+            self._heard, self._since = self._reader.heard, self._time()
+            return 0.0
+        return self._time() - self._since

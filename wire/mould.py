@@ -1,0 +1,87 @@
+"""Events of a chat stream that differ in one text only, read without decoding what they share. Pure.
+
+Most events of an answer are the same but for a few characters: what an upstream writes around them (id, model, choice, system_fingerprint)
+does not change. Once such an event was decoded, another with the same bytes before and behind its text says the same beside it, whatever
+these bytes are: what stands around a JSON string does not depend on it. 0.7 us an event instead of 3.2.
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+from wire.jsontext import parse
+from wire.types import Chunk, Json
+
+TEXTS = ("content", "reasoning_content", "reasoning")
+"""Keys of a delta that hold the text in which the events of a stream differ."""
+_PLACES = {key: re.compile(rb'"%b"\s*:\s*("(?:[^"\\]|\\.)*")' % key.encode()) for key in TEXTS}
+LONGEST = 2**12
+"""Bytes of an event that is worth looking at: what repeats is small."""
+
+
+class Mould:
+    """What an event says, but for its text."""
+
+    __slots__ = ("_after", "_before", "_choice", "_extra", "_key", "_others")
+
+    def __init__(self, before: bytes, after: bytes, key: str, chunk: Chunk) -> None:
+        """before, after: what stands around the text, of one line."""
+        self._before = b"data: " + before
+        self._after = after + b"\n\n"
+        self._key = key
+        self._choice = chunk.choice
+        self._extra = chunk.extra
+        self._others = {name: value for name, value in chunk.delta.items() if name != key}
+
+    def chunks(self, block: bytes, *, raw: bool) -> tuple[list[Chunk], bytes]:
+        """The chunks of the events that `block` begins with, as long as they are such, and the bytes that follow these. block: begins
+        where an event does. raw: the chunks have their bytes."""
+        before, after, key, others = self._before, self._after, self._key, self._others
+        found: list[Chunk] = []
+        at = 0
+        while block.startswith(before, at):
+            text_at = at + len(before)
+            end = block.find(after, text_at)
+            if end < 0:
+                break
+            try:
+                text = orjson.loads(block[text_at:end])
+            except orjson.JSONDecodeError:  # no string, more than one, or more than one line
+                break
+            if type(text) is not str:
+                break
+            delta = {**others, key: text} if others else {key: text}
+            begun, at = at, end + len(after)
+            bytes_ = block[begun:at] if raw else b""
+            found.append(Chunk(self._choice, delta, None, None, None, bytes_, None, None, self._extra))
+        return found, block[at:] if at else block
+
+
+def mould(data: bytes, value: Json, found: list[Chunk]) -> Mould | None:
+    """The mould of an event: its data, that decoded, and its chunks. None when it says more than one text."""
+    if len(found) != 1 or len(data) > LONGEST or b"\n" in data:
+        return None
+    chunk = found[0]
+    delta = chunk.delta
+    texts = [key for key in TEXTS if delta.get(key)]
+    if len(texts) != 1 or type(delta[texts[0]]) is not str or delta.get("tool_calls"):
+        return None
+    if chunk.finish is not None or chunk.logprobs is not None or chunk.usage is not None:
+        return None
+    key, text = texts[0], delta[texts[0]]
+    for place in _PLACES[key].finditer(data):
+        before, after = data[: place.start(1)], data[place.end(1) :]
+        try:
+            other = parse(before + place[1][:-1] + b'."' + after)
+        except ValueError:
+            continue
+        if other == _with(value, key, f"{text}."):  # so this is the text, and nothing else hangs on it
+            return Mould(before, after, key, chunk)
+    return None
+
+
+def _with(event: Json, key: str, text: str) -> dict[str, Any]:
+    """`event`, of one choice, with another text."""
+    choice = event["choices"][0]
+    return {**event, "choices": [{**choice, "delta": {**choice["delta"], key: text}}]}

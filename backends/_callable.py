@@ -15,6 +15,9 @@ from backends._form import ROOT, SILENT, resolved, some
 
 _OBJECT = frozenset({"type", "properties", "required", "additionalProperties"})
 
+_DEEPEST = 16
+"""Branches within branches of a field's schema that are looked at."""
+
 
 class Signature(Struct, frozen=True):
     """How the arguments of a function are written."""
@@ -95,16 +98,24 @@ def _signature(name: str, schema: Any, slots: Sequence[str], differences: list[s
     return Signature(tuple(properties), null)
 
 
-def _kinds(schema: Any, root: Any) -> set[str]:
+def _kinds(schema: Any, root: Any, depth: int = 0) -> set[str]:
     """JSON types of which a schema takes every value."""
+    if depth > _DEEPEST:
+        return set()
     schema = resolved(schema, root)
     keys = schema.keys() - SILENT if isinstance(schema, dict) else {"?"}
     if not keys:
         return {"string", "null"}
     if keys == {"type"}:
         kind = schema["type"]
-        return {kind} if isinstance(kind, str) else set(kind) if isinstance(kind, list) else set()
+        return (
+            {kind}
+            if isinstance(kind, str)
+            else {one for one in kind if isinstance(one, str)}
+            if isinstance(kind, list)
+            else set()
+        )
     if keys == {"anyOf"} and isinstance(schema["anyOf"], list):
         branches = [branch for branch in schema["anyOf"] if not (isinstance(branch, dict) and "anyOf" in branch)]
-        return {kind for branch in branches for kind in _kinds(branch, root)}
+        return {kind for branch in branches for kind in _kinds(branch, root, depth + 1)}
     return set()

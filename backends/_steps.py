@@ -70,7 +70,10 @@ class Hand:
 
     def take(self, block: bytes) -> bool:
         """For `Answer.pour`: False, when there is something to do that the sink cannot. Raises as the reader's `feed`."""
+        heard = self._reader.heard
         found = self.found = self._reader.feed(block)
+        if self._reader.heard == heard:  # only pings, of which whoever waits counts the time
+            return False
         if not found or self.sink is None or self._reader.done or not self.sink(found):
             return False
         self.found = []

@@ -12,7 +12,7 @@ strings; a call is demanded (`tool_choice: required`, or a function's name: then
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -23,7 +23,7 @@ from pydantic import Field
 from backends._callable import Plan, plan_of
 from backends._one_text import Turns, text_of
 from backends.base import BackendConfig, BackendResources
-from embed.errors import Busy, EmbedError, TooLong
+from embed.errors import Busy, EmbedError, TooLong, Wordless
 from embed.manifest import Folder
 from embed.tagger import spec_of
 from wire.errors import Broken, ContextOverflow, Overloaded, TimedOut, Unsupported
@@ -37,6 +37,8 @@ class TaggerConfig(BackendConfig):
     """`kind: tagger`."""
 
     sure: ClassVar[bool] = True
+
+    timeout: float = Field(2.0, gt=0, description="seconds; whoever weighs its answer waits no longer")
 
     specialist: Path = Field(description="folder of the tagger, e.g. models/snips-tagger")
     turns: Turns = Field(
@@ -62,7 +64,10 @@ class Tagger:
         self._name = files.manifest.name
         self._tagger = resources.tagger(config.specialist)
         self._plans: dict[bytes, Plan] = {}
-        self.digest = files.manifest.digest
+        self._folder = files.manifest.digest
+        ways = "" if config.turns == "single" and not config.auto else f" {config.turns} {config.auto}"
+        self.digest = sha256(f"{self._folder}{ways}".encode()).hexdigest() if ways else self._folder
+        """Of the model, and of what it answers to where that is not the default: a calibration measured both."""
         self.calibration = files.path / "calibration.json"
         """Where the calibration of this specialist stands, unless the route names another."""
         self.facts: Mapping[str, Any] = {
@@ -90,9 +95,11 @@ class Tagger:
             raise Overloaded(str(exc)) from exc
         except TooLong as exc:
             raise ContextOverflow(str(exc)) from exc
+        except Wordless as exc:
+            raise Unsupported(str(exc)) from exc
         except EmbedError as exc:
             raise Broken(str(exc)) from exc
-        if self._tagger.digest != self.digest:
+        if self._tagger.digest != self._folder:
             raise Broken(f"the worker of {self._name} still runs another version of it: start Weir anew")
         function = {"name": found.function, "arguments": plan.signatures[found.function].arguments(found.values)}
         for choice in range(call.body.get("n") or 1):

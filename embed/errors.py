@@ -3,6 +3,7 @@
     EmbedError          the folder cannot be used, the client is closed, the worker refused the text
      +- DigestMismatch  a file is not the one its manifest names
      +- TooLong         the text has more word pieces than the model reads
+     +- Wordless        the text has no words
      +- Busy            the bounded queue is full: come back later or do without
      +- WorkerDied      the worker process ended or hung; the client restarts it by itself
 
@@ -20,6 +21,10 @@ class DigestMismatch(EmbedError):
 
 class TooLong(EmbedError):
     """The text is longer than what the model reads, and cutting it would change the answer."""
+
+
+class Wordless(EmbedError):
+    """There is nothing in the text that could be read."""
 
 
 class Busy(EmbedError):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from embed.client import View
-from embed.errors import EmbedError, TooLong
+from embed.errors import EmbedError, TooLong, Wordless
 from embed.manifest import Folder
 from embed.onnx import MAX_CHARS, MAX_PIECES, session, tokenizer
 from embed.tagging import Decoder, Spec
@@ -29,6 +29,7 @@ class Found(Struct, frozen=True):
     """What a tagger says of a text."""
 
     function: str
+    """"" where nothing is said: the text has too many pieces, or no words."""
     spans: dict[str, tuple[int, int]]
     """Slot > characters of the text, from and to (not included)."""
     probability: float
@@ -77,6 +78,8 @@ class Loaded:
         if ids.shape[1] > MAX_PIECES:
             return Found("", {}, 0.0, pieces=ids.shape[1])
         words = words_of(encoded.word_ids, encoded.offsets)
+        if not words:
+            return Found("", {}, 0.0)
         functions, tags = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
         firsts: npt.NDArray[np.intp] = np.array([piece for piece, _, _ in words], np.intp)
         tagged = self._decoder.decode(functions[0], tags[0][firsts], function)
@@ -108,11 +111,13 @@ class Tagger(View):
     """What a worker with a tagger says, read as calls."""
 
     async def call(self, text: str, function: str = "") -> Call:
-        """function: the one that must be called, "" for any. Raises TooLong, Busy, WorkerDied, EmbedError."""
+        """function: the one that must be called, "" for any. Raises TooLong, Wordless, Busy, WorkerDied, EmbedError."""
         if len(text) > MAX_CHARS:
             raise TooLong(f"the text has {len(text)} characters, the tagger reads at most {MAX_CHARS}")
         found = _FOUND.decode(await self._worker.ask(f"{function}\n{text}"))
         if found.pieces:
             raise TooLong(f"the text has {found.pieces} word pieces, the tagger reads at most {MAX_PIECES}")
+        if not found.function:
+            raise Wordless("the text has no words")
         values = {slot: text[start:end] for slot, (start, end) in found.spans.items()}
         return Call(found.function, values, found.probability)

@@ -119,7 +119,9 @@ class Growing:
 
     def _doubts(self, lowest: float | None) -> None:
         outlook = self._outlook
-        if outlook is None:
+        if (
+            outlook is None or self.listens
+        ):  # what the second says outweighs all that can be known before: it comes in milliseconds
             return
         if outlook.beside is None or self._parting is None:
             doubt = outlook.doubt(self._before, lowest)

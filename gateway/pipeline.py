@@ -229,7 +229,7 @@ def _fails(story: Story, attempt: AttemptStory) -> Verdict | None:
 async def _more(story: Story, winner: AttemptStory, race: Race, sink: Sink | None) -> Sequence[Chunk]:
     """What came after the commit. A transport that breaks now is an error, never a silent end."""
     lags = winner.gate.lags
-    through = None if sink is None or lags else _through(story, winner, sink)
+    through = None if sink is None or lags or story.verbatim else _through(story, winner, sink)
     event = await race.more(story.setup.settings.server.idle, through)
     if event is not None and not isinstance(event, Ended):
         if lags:

@@ -79,15 +79,21 @@ class Resources:
             with suppress(Broken):
                 await self._http.prepare()
 
-    async def workers(self, log: Log, started: set[Path]) -> None:
-        """Start the workers that a Setup asked for and that do not run yet. Until one is up its callers do without it."""
+    async def workers(self, log: Log, started: set[Path]) -> list[str]:
+        """Start the workers that a Setup asked for and that do not run yet. Until one is up its callers do without it. Returns why some
+        could not be started: for these the next Setup gets new ones."""
+        troubles: list[str] = []
         for place, worker in list(self._workers.items()):
             if place not in started:
                 started.add(place)
                 try:
                     await worker.start()
                 except EmbedError as exc:
+                    started.discard(place)
+                    self._workers.pop(place, None)
+                    troubles.append(f"{place.name}: {exc}")
                     log.event("model_unavailable", level="error", model=place.name, error=str(exc))
+        return troubles
 
     async def close(self) -> None:
         for worker in self._workers.values():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gateway.decide import OUT_OF_SCOPE
 from gateway.record import AttemptRecord, Record
+from gateway.validators.sure_enough import SECOND_MISSING
 
 WHY = {
     "router_timeout": "the router was late: a larger `router.deadline`, or cheaper tiers first",
@@ -71,7 +72,10 @@ def _attempt(attempt: AttemptRecord) -> Iterator[str]:
     elif attempt.outcome == "error":
         yield f"'{attempt.rung}' did not answer ({attempt.reason}) after {attempt.seconds:.2f} s"
     elif attempt.outcome == "rejected" and attempt.reason == "low_confidence":
-        if known is None:
+        missing = any(SECOND_MISSING in verdict.detail for verdict in attempt.verdicts)
+        if known is None and missing:
+            yield f"'{attempt.rung}' is weighed with a second model's answer, and there was none: unknown is not confident"
+        elif known is None:
             yield f"'{attempt.rung}' gave no probability: unknown is not confident, whatever `accept.risk` says"
         elif wanted is None:
             yield f"'{attempt.rung}' has no calibration for the promised risk, so no probability is enough"

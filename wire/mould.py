@@ -60,7 +60,7 @@ class Mould:
 
 def mould(data: bytes, value: Json, found: list[Chunk]) -> Mould | None:
     """The mould of an event: its data, that decoded, and its chunks. None when it says more than one text."""
-    if len(found) != 1 or len(data) > LONGEST or b"\n" in data:
+    if len(found) != 1 or len(value["choices"]) != 1 or len(data) > LONGEST or b"\n" in data:
         return None
     chunk = found[0]
     delta = chunk.delta

@@ -116,7 +116,8 @@ def _usual(block: bytes) -> list[Event]:
     if block[-2:] != b"\n\n" or b"\r" in block:
         return []
     pieces = block.split(b"\n\n")
-    pieces.pop()
+    if pieces.pop():
+        return []
     events = []
     for piece in pieces:
         if piece[:6] != b"data: " or b"\n" in piece:

@@ -1,7 +1,7 @@
 """Two scripted models on real sockets, each with its own time: `async with playing(handler) as url: ...`.
 
 Small says, token by token with their log-probabilities, what the real specialist once said to that text; Large says the right call after
-its own time, and counts who hung up on it meanwhile.
+its own time, and counts what it is asked.
 """
 
 import asyncio
@@ -48,12 +48,11 @@ async def playing(handler: Handler) -> AsyncIterator[str]:
 
 
 class Large:
-    """asked: requests that came; left: of these, the caller hung up before the answer."""
+    """asked: requests that came."""
 
     def __init__(self, answers: Mapping[str, Spoken]) -> None:
         self._answers = answers
         self.asked = 0
-        self.left = 0
         self.draw = 0
         """Of the times that answers take."""
 
@@ -63,7 +62,6 @@ class Large:
         try:
             async with asyncio.timeout(large_seconds(text, self.draw)):
                 await reader.read(1)
-            self.left += 1
             raise ConnectionResetError
         except TimeoutError:
             await _send(writer, orjson.dumps(whole(self._answers[text])))

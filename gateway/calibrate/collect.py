@@ -39,6 +39,8 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     drafts: Sequence[Draft] = ()
     error: str = ""
     """One of wire.errors.Reason when it did not answer."""
+    message: str = ""
+    """And in words."""
     seconds: float = 0.0
     tokens: Tokens = Tokens()
     cost: float = 0.0
@@ -157,6 +159,7 @@ def _answer(key: str, story: Story, attempt: AttemptStory) -> Answer:
         key=key,
         drafts=attempt.gate.fold.drafts() if attempt.error is None else (),
         error=attempt.error.reason if attempt.error else "",
+        message=attempt.error.message if attempt.error else "",
         seconds=(attempt.ended or attempt.started) - attempt.started,
         tokens=used,
         cost=money.cost(used, attempt.price),

@@ -1,6 +1,7 @@
 """`weir calibrate` of one rung, from labelled requests to the file. Asks only that rung (and the one that must agree), never the top."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -83,6 +84,12 @@ async def calibrate(task: Task, progress: Progress = lambda done, total: None) -
     second: Sequence[Answer | None] = [None] * len(stories)
     if companion is not None:
         second = await _asked(task, stories, companion, engine_now(task.setup, companion.name), progress)
+        if not any(answer.drafts for answer in second if answer):
+            why = Counter(answer.message for answer in second if answer).most_common(1)
+            raise ValueError(
+                f"'{companion.name}' (routes.{task.route}.accept.agrees_with) answered none of the {len(second)} requests"
+                + (f": {why[0][0]}" if why else "")
+            )
     samples = [
         await sample_of(story, case, rung, answer, companion, other)
         for story, case, answer, other in zip(stories, task.cases, answers, second, strict=True)

@@ -210,7 +210,8 @@ def _run(resources: Any, setup: "Setup", tasks: "Callable[[], Sequence[Task]]") 
 
         await resources.open()
         try:
-            await resources.workers(Log(off=True), set())
+            for trouble in await resources.workers(Log(off=True), set()):
+                typer.echo(f"cannot be started: {trouble}", err=True)
             for name in setup.backends:
                 await look(setup, name)
             done = []

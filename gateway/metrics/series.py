@@ -261,7 +261,10 @@ class Metrics:
             except Exception:  # a metric is never worth a request
                 self._observer_errors().inc()
         for children in found:
-            children.count()
+            try:
+                children.count()
+            except Exception:
+                self._observer_errors().inc()
 
     def error(self, code: str) -> None:
         """A caller got an error for a request that has no Record (bad JSON, no key, no such path)."""
@@ -428,8 +431,6 @@ class Metrics:
         overhead = total - upstream
         if not 0 <= overhead < MOST:
             overhead = 0.0
-        if not children.rows:
-            found.append(children)
         children.rows.append(
             (
                 router,
@@ -444,6 +445,8 @@ class Metrics:
                 first or 0.0,
             )
         )
+        if len(children.rows) == 1:
+            found.append(children)
         if record.router_errors:
             self._router_errors("tier").inc(len(record.router_errors))
         for suspect in self._suspects.look(record):
@@ -508,8 +511,6 @@ class Metrics:
         children = self._of_attempts.get(kind)
         if children is None:
             children = keep(self._of_attempts, kind, self._of_attempt(AttemptKind(*kind)))
-        if not children.rows:
-            found.append(children)
         first, sure = first or 0.0, sure or 0.0
         children.rows.append(
             (
@@ -525,6 +526,8 @@ class Metrics:
                 cost,
             )
         )
+        if len(children.rows) == 1:
+            found.append(children)
 
     def _of_attempt(self, kind: AttemptKind) -> Children:
         route, rung = kind.route, kind.rung

@@ -111,6 +111,7 @@ class Cycle(RequestResponseCycle, Responder):
             await super().run_asgi(_raising(exc))
         else:
             if not (self.response_complete or self.disconnected):
+                self._shared.outbox.flush()
                 await super().run_asgi(_silent)
         finally:
             self.on_response = _nothing  # it holds the connection, which holds us
@@ -254,6 +255,9 @@ class Connection(HttpToolsProtocol):
             self._timer = None
         if isinstance(self._answered, Cycle):
             self._answered.lost()
+
+    def eof_received(self) -> None:
+        self.shared.outbox.flush()  # the transport closes now, and what waits would be lost
 
     def data_received(self, data: bytes) -> None:
         self._read = perf_counter()

@@ -89,7 +89,10 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
-        self.headers: dict[str, str] = {_lower(name): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers: dict[str, str] = {
+            _lower(name) if len(name) <= NAME_KEPT else name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
         self.arrived: float | None = (scope.get("state") or {}).get(ARRIVED)
         """As ARRIVED; None: the server does not say."""
         self.started = False
@@ -212,6 +215,10 @@ class Exchange:
 
     async def json(self, status: int, value: Any, headers: Mapping[str, str]) -> None:
         await self.whole(status, orjson.dumps(value), headers)
+
+
+NAME_KEPT = 64
+"""Bytes of a header's name that is remembered."""
 
 
 @lru_cache(maxsize=512)

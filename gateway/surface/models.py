@@ -126,7 +126,7 @@ class Door:
     ) -> None:
         asked = story.asked
         responder = exchange.responder
-        sink = None if responder is None or writer is None or story.verbatim else _sink(responder, writer)
+        sink = None if responder is None or writer is None else _sink(responder, writer)
         line = answer(self._live, story, race, sink)
         try:
             opening = await anext(line)

@@ -11,6 +11,9 @@ from gateway.confidence import Evidence, probability
 from gateway.validators.base import PASS, Ask, ValidatorConfig, Verdict
 from wire.types import Draft
 
+SECOND_MISSING = "the second model's, which is weighed, is missing"
+"""In a verdict's detail."""
+
 
 class SureEnough:
     soft = True
@@ -29,7 +32,7 @@ class SureEnough:
         parameters = {name: tool.parameters for name, tool in ask.tools.items()}
         known = probability(Evidence(draft, ask.constraint, parameters, ask.messages, ask.second), ask.scorer)
         if known is None and ask.scorer is not None and ask.scorer.weighs and ask.second is None:
-            return _undecided("the answer has no probability: the second model's, which is weighed, is missing")
+            return _undecided(f"the answer has no probability: {SECOND_MISSING}")
         if known is None:
             return _undecided(
                 "the answer has no probability: none of the rung's own, no log-probabilities or no calibration"

@@ -29,7 +29,9 @@ class Lent:
         place = Path(folder)
         if method == "model.start":
             return await self._start(place)
-        return await self._running[place].ask(text)
+        client = self._running[place]
+        answer = await client.ask(text)
+        return client.digest.encode() + b"\0" + answer  # which may be another since it was started anew
 
     async def close(self) -> None:
         for client in self._running.values():
@@ -71,7 +73,9 @@ class Borrowed:
     async def ask(self, text: str) -> bytes:
         if not self.started:
             raise EmbedError(f"the client of the {self._folder.name} worker was closed, or not started")
-        return await self._ask("model.ask", text, ANSWER_SECONDS)
+        digest, _, answer = (await self._ask("model.ask", text, ANSWER_SECONDS)).partition(b"\0")
+        self.digest = digest.decode()
+        return answer
 
     async def _ask(self, method: str, text: str, seconds: float) -> bytes:
         try:

@@ -79,6 +79,33 @@ def test_as_any_generator() -> None:
     asyncio.run(run())
 
 
+def test_pings_are_for_whoever_counts_their_time() -> None:
+    """A block that says nothing but makes a chunk, as an Anthropic ping does, goes to no sink: an upstream that only pings would keep the
+    caller for ever."""
+
+    class Pings:
+        done, heard = False, 0
+
+        def feed(self, block: bytes) -> list[Chunk]:
+            self.heard += block != b"ping"
+            return [Chunk()]
+
+    given: list[Chunk] = []
+
+    def sink(chunks: Sequence[Chunk]) -> bool:
+        given.extend(chunks)
+        return True
+
+    async def run() -> None:
+        hand = Hand(Pings())
+        hand.sink = sink
+        assert hand.take(b"text")
+        assert not hand.take(b"ping")
+        assert (len(hand.found), len(given)) == (1, 1)
+
+    asyncio.run(run())
+
+
 def test_what_a_hand_gives_on() -> None:
     """Chunks go to the sink that was lent, and whoever waits is needed for all else: no sink, one that takes nothing, [DONE], a block that
     says nothing. What the sink did not take is found, once."""

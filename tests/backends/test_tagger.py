@@ -266,6 +266,20 @@ def test_too_long() -> None:
     assert worker.asked == []
 
 
+def test_no_words() -> None:
+    """A text in which there is nothing to read makes no call, however the caller demands one."""
+    with pytest.raises(Unsupported, match="no words"):
+        ask(tagger(Worker(Found("", {}, 0.0))), call("\u200b"))
+
+
+def test_what_it_answers_to_is_part_of_its_digest() -> None:
+    """A calibration measured one way of reading requests: another is another model to it, the default is the folder's own digest."""
+    plain = tagger().digest
+    others = {tagger(turns="last").digest, tagger(auto=True).digest, tagger(turns="last", auto=True).digest}
+    assert len({plain, *others}) == 4
+    assert ask(tagger(turns="last"), call())[0].finish == "tool_calls"
+
+
 def test_another_version() -> None:
     """A worker that still runs what the folder held before is not believed: its calibration is another's."""
     worker = Worker()

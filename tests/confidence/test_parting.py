@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.confidence.parting import Parting
 from gateway.confidence.parting import said as said_by
+from gateway.confidence.scan import Path
 from wire.types import Chunk, Draft, ToolCall
 
 CITY = {"city": "Paris", "when": "today"}
@@ -137,3 +138,24 @@ def test_nothing_that_a_server_sends_raises(data: bytes, said: dict[str, Any]) -
         parting = Parting(said_by(beside))
         for byte in data:
             parting.token(bytes([byte]))
+
+
+def test_the_cost_of_a_long_answer_grows_with_its_length() -> None:
+    """Only what is new is looked at: ten times as many members are ten times as many looks, not a hundred."""
+
+    class Counted(Parting):
+        looks = 0
+
+        def _meant(self, path: Path) -> Any:
+            Counted.looks += 1
+            return super()._meant(path)
+
+    def looks(members: int) -> int:
+        raw = json.dumps({f"m{at}": at for at in range(members)}).encode()
+        Counted.looks, parting = 0, Counted(said_by(second(text=raw.decode())))
+        for at in range(0, len(raw), 4):
+            parting.token(raw[at : at + 4])
+        assert not parting.parted
+        return Counted.looks
+
+    assert looks(300) <= 10 * looks(30)

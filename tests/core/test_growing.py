@@ -146,6 +146,19 @@ def test_how_sure_a_second_model_is_tells_before_the_first_token() -> None:
         assert growing.unsure == unsure
 
 
+def test_nothing_is_doubted_before_the_second_was_heard() -> None:
+    """Words and tokens that look hopeless start nothing: what the second says outweighs them, and is there in milliseconds."""
+    outlook = Outlook(intercept=9.0, lows=[(0.0, 9.0)], beside=Beside(-3.0, 0.0, -1.0, kept=0.0, lows=[(0.0, -3.0)]))
+    growing = Growing(FORM, [], outlook=outlook, start=0.5, weighed=True)
+    growing.feed(text('{"n": ', 0.5))
+    assert not growing.unsure
+    growing.hear(Draft(text='{"n": 7}'), 0.9)
+    growing.feed(text("7}", 0.5))
+    assert not growing.unsure
+    alone = Growing(FORM, [], outlook=outlook, start=0.5)
+    assert alone.unsure
+
+
 def test_without_what_the_second_says_nothing_can_be_accepted() -> None:
     """One that failed leaves nothing to weigh with; who weighs nothing does not care."""
     growing = weighed()

@@ -65,6 +65,32 @@ def test_bytes_are_equal_both_ways(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_bytes_are_equal_piece_by_piece(tmp_path: Path) -> None:
+    """Also of a stream of which each piece comes alone, after the one before it has reached the caller."""
+
+    async def run() -> None:
+        arrived = [asyncio.Event() for _ in BLOCKS]
+
+        async def slowly(asked: Asked) -> None:
+            await asked.stream(BLOCKS[0], end=False)
+            for before, block in zip(arrived, BLOCKS[1:], strict=False):
+                await before.wait()
+                await asked.chunk(block)
+            await asked.send(b"0\r\n\r\n")
+
+        async with world(tmp_path, says(GOOD), slowly, routes=OBSERVED) as w:
+            got = b""
+            async with w.served.client.stream("POST", "/v1/chat/completions", content=ODD_STREAM) as response:
+                async for data in response.aiter_raw():
+                    got += data
+                    for at, event in enumerate(arrived):
+                        if got.startswith(b"".join(BLOCKS[: at + 1])):
+                            event.set()
+            assert got == b"".join(BLOCKS)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_errors_pass_unchanged(tmp_path: Path, stream: bool) -> None:
     """An upstream's own error keeps its status, headers and bytes."""

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.record import Record
 from gateway.turning import turning_points
+from gateway.validators.sure_enough import SECOND_MISSING
 from tests.line.voices import ASKED, OVER, asks, over, voices
 from tests.serving import serving
 from tests.waiting import until
@@ -90,7 +91,8 @@ def test_without_the_second_answer_it_goes_up(tmp_path: Path, second: str, comes
     attempt = record.attempts[0]
     assert (attempt.agrees, attempt.probability) == (None, None)
     assert attempt.verdicts[-1].opinion == "undecided"
-    assert "the second model's, which is weighed, is missing" in attempt.verdicts[-1].detail
+    assert SECOND_MISSING in attempt.verdicts[-1].detail
+    assert any("weighed with a second model's answer, and there was none" in line for line in turning_points(record))
 
 
 def test_a_second_that_never_answers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_decision_opens_with_its_why(tmp_path: Path) -> None:
             await page.keyboard.press("Escape")
             await expect(story).to_be_hidden()
             await expect(button).to_be_focused()
-            assert "decision" not in page.url
+            await expect(page).not_to_have_url(re.compile("decision"))
             assert open_tab.errors == []
 
     run(go())

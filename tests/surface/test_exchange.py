@@ -5,8 +5,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Message
 
-from gateway.surface.exchange import Exchange, head_lines
+from gateway.surface.exchange import NAME_KEPT, Exchange, _lower, head_lines
 
 names = st.from_regex(re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,12}"), fullmatch=True).filter(
     lambda n: n != "transfer-encoding"
@@ -52,3 +53,22 @@ def test_what_is_seen_behind_the_door() -> None:
     exchange = Exchange(scope, nothing, nothing)  # type: ignore[arg-type]
     assert exchange.responder is None
     assert exchange.public_headers() == {"x-a": "é"}
+
+
+def test_only_short_names_of_headers_are_remembered() -> None:
+    """Names are the caller's bytes, also a stranger's: what is kept of them for later requests is small, and read alike."""
+    before = _lower.cache_info().currsize
+    long = b"X-" + b"a" * NAME_KEPT
+    exchange = Exchange(
+        {"type": "http", "method": "GET", "path": "/", "headers": [(long, b"1"), (b"X-Short", b"2")]}, _receive, _send
+    )
+    assert exchange.headers == {long.decode().lower(): "1", "x-short": "2"}
+    assert _lower.cache_info().currsize <= before + 1
+
+
+async def _receive() -> Message:
+    raise AssertionError("nothing is read")
+
+
+async def _send(message: Message) -> None:
+    raise AssertionError("nothing is written")

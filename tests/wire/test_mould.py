@@ -111,6 +111,7 @@ def test_where_no_mould_fits_none_is_tried_for_ever(monkeypatch: pytest.MonkeyPa
     [
         b'{"choices":[{"index":0,"delta":{"content":"a","content":"b"}}],"content":"b"}',
         b'{"choices":[{"index":0,"delta":{"content":"a"}},{"index":1,"delta":{"content":"b"}}]}',
+        b'{"choices":[null,{"index":0,"delta":{"content":"a"}}]}',
         b'{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}',
         b'{"choices":[{"index":0,"delta":{"content":"a"}}],"usage":{"prompt_tokens":1}}',
         b'{"choices":[{"index":0,"delta":{"content":"a","tool_calls":[{"index":0}]}}]}',

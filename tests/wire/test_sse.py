@@ -126,3 +126,11 @@ def test_given_back_and_fed_again(parts: list[tuple[bytes, bytes]], cuts: list[i
     splitter.feed(b"data: {}\n\ndata: long")
     assert splitter.give_back(5) is None
     assert splitter.give_back(10) == b"data: long"
+
+
+def test_a_line_feed_behind_an_event_is_kept() -> None:
+    """A read that ends with one more line feed than its events: every byte that came in comes out."""
+    splitter = Splitter()
+    found = splitter.feed(b"data: x\n\n\n") + splitter.feed(b"data: y\n\n")
+    assert [event.data for event in found if event.data] == [b"x", b"y"]
+    assert b"".join(event.raw for event in found) == b"data: x\n\n\ndata: y\n\n"

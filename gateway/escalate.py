@@ -263,13 +263,7 @@ def standing(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Stand
         return Standing("bad", attempt.error)
     if attempt.purpose in OPINIONS:
         return _opinion(plan, attempts, attempt)
-    if attempt.purpose == "early" and any(
-        lower.number < attempt.number
-        and COMPANION < lower.rung < attempt.rung
-        and lower.purpose not in OPINIONS
-        and standing(plan, attempts, lower).state != "bad"
-        for lower in attempts
-    ):
+    if attempt.purpose == "early" and not needed(plan, attempts, attempt):
         return OPEN
     if _small(plan, attempt.rung):
         return _small_answer(plan, attempts, attempt)
@@ -280,6 +274,17 @@ def standing(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Stand
     if attempt.stopped:
         return Standing("bad", _reason(attempt))
     return GOOD if attempt.begun or not attempt.running else OPEN
+
+
+def needed(plan: Plan, attempts: Sequence[Attempt], early: Attempt) -> bool:
+    """Would this early start have been made by now anyway? Every attempt below it is bad."""
+    return all(
+        lower.number >= early.number
+        or not COMPANION < lower.rung < early.rung
+        or lower.purpose in OPINIONS
+        or standing(plan, attempts, lower).state == "bad"
+        for lower in attempts
+    )
 
 
 def rejection(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Reason | None:

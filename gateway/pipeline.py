@@ -26,7 +26,7 @@ from gateway.calls import (
     validators_for,
 )
 from gateway.choose import choose
-from gateway.escalate import OPINIONS, Budget, Deliver, GiveUp, Start, Stop, can_climb, effect, next_step
+from gateway.escalate import OPINIONS, Budget, Deliver, GiveUp, Start, Stop, can_climb, effect, needed, next_step
 from gateway.judge import fails, judge
 from gateway.race import Came, Ended, Race
 from gateway.refusal import refusal, upstream
@@ -82,7 +82,7 @@ async def answer(
         story.failure = WeirError("Weir failed to answer; the log says more under this request's id")
         raise story.failure from error
     finally:
-        if story.granted:
+        if story.granted and not story.settled:
             live.waste.settle(story.decision.route, story.vain, wasted=story.speculation() == "wasted")
         live.tell(story.record)
         live.after(story)
@@ -118,6 +118,8 @@ async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
             if story.plan.agreement == "weighed":
                 for attempt in await weigh(story):
                     _ahead(live, story, attempt)
+            if story.granted and not story.settled:
+                _settle(live, story)
 
 
 def _start(live: Live, story: Story, race: Race, step: Start) -> None:
@@ -217,6 +219,16 @@ def _ahead(live: Live, story: Story, attempt: AttemptStory) -> None:
         story.vain = 1 - look.doubt
         story.granted = live.waste.reserve(story.decision.route, story.vain, 1 - (attempt.rung.start or 0.0))
         story.plan = replace(story.plan, early=story.granted)
+
+
+def _settle(live: Live, story: Story) -> None:
+    """An early start has been of use once the answer that looked unsure is rejected: its share of the budget is free for others from then
+    on, not only when the large model has answered."""
+    snapshots = story.snapshots()
+    early = next((attempt for attempt in snapshots if attempt.purpose == "early"), None)
+    if early is not None and needed(story.plan, snapshots, early):
+        story.settled = True
+        live.waste.settle(story.decision.route, story.vain, wasted=False)
 
 
 def _fails(story: Story, attempt: AttemptStory) -> Verdict | None:

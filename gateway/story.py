@@ -154,6 +154,8 @@ class Story:
         self.late = ""
         self.granted = False
         """The route's waste budget has paid for an early start."""
+        self.settled = False
+        """And knows what came of it."""
         self.vain = 0.0
         """How likely that start is thrown away."""
         self.credential: Callable[[], str] = str

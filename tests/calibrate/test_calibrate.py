@@ -303,7 +303,10 @@ def test_the_score_of_what_is_weighed(second: Second | None, rest: dict[str, Any
     ("parts", "why"),
     [
         ({"slm": ", own: true"}, "'slm' says a probability of its own.*write `when: always` or `when: grey`"),
-        ({"second": f", unsupported: {list(range(300))}"}, "routes.labels.accept.agrees_with. answered none of the 300 requests: not this one"),
+        (
+            {"second": f", unsupported: {list(range(300))}"},
+            "routes.labels.accept.agrees_with. answered none of the 300 requests: not this one",
+        ),
         ({"slm": ", blind: true"}, "no answer has log-probabilities"),
     ],
 )

@@ -4,12 +4,15 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
+from gateway.waste import AT_ONCE
 from tests.backends.upstream import Asked
 from tests.line.speaking import calibrated, label, speaks
 from tests.line.world import BAD, GOOD, asks, hello, says, world
+from tests.waiting import until
 
 SURE = "sure: {{match: {{schema_name: sure}}, ladder: [small, cloud], mode: enforce, accept: {{risk: 0.01, calibration: '{}'}}{}}}"
 
@@ -96,6 +99,36 @@ def test_an_accepted_answer_stops_the_early_start(tmp_path: Path) -> None:
             assert response.headers["x-weir-confidence"] == "0.9300"
             name = 'weir_escalations_total{route="sure",from="small",to="cloud",reason="low_confidence"}'
             assert w.served.metric(name) == 0
+
+    asyncio.run(run())
+
+
+def test_a_start_that_was_of_use_is_no_longer_under_way(tmp_path: Path) -> None:
+    """As soon as the small answer is rejected, not when the cloud has answered: more requests than may speculate at once may all be waiting
+    for the cloud."""
+
+    async def run() -> None:
+        waits: list[asyncio.Event] = []
+        answer = asyncio.Event()
+
+        async def small(asked: Asked) -> None:
+            waits.append(asyncio.Event())
+            await speaks(*label(0.6, waits[-1]))(asked)
+
+        async def cloud(asked: Asked) -> None:
+            waits[-1].set()
+            await answer.wait()
+            await says(GOOD)(asked)
+
+        route = sure(calibrated(tmp_path, soft=0.8), EARLY)
+        async with world(tmp_path, small, cloud, routes=route) as w, asyncio.TaskGroup() as group:
+            tasks: list[asyncio.Task[httpx.Response]] = []
+            while len(tasks) < AT_ONCE + 5:
+                tasks.append(group.create_task(w.served.chat(asks("sure"))))
+                await until(lambda: len(w.cloud.asked) == len(tasks))
+            answer.set()
+            records = [w.served.record(await task) for task in tasks]
+            assert {record.speculation for record in records} == {"used"}
 
     asyncio.run(run())
 

@@ -24,8 +24,6 @@ Observer = Callable[[Sequence[Record]], None]
 MANY = 8
 """Records that are folded at once. Measured, between all that a request does: 29 us when each was folded by itself, 18 for each of eight.
 64 at once gained nothing more, and would hold the loop for a millisecond."""
-ALONE = 1
-"""Requests under way up to which a Record does not wait for others: the next one would have to wait for the fold of all of them."""
 SOON = 0.01
 """Seconds that a Record waits for others."""
 
@@ -146,13 +144,13 @@ class Live:
 
     def observe(self, record: Record) -> None:
         """From here on the Record is told: whoever reads what the observers keep calls `fold` first, so that nobody sees less. They get it
-        once its answer has gone out, with others: as soon as MANY wait, and within SOON; at once where it is ALONE. What waits is bounded
-        by what one turn of the loop can end; a process that is killed loses it."""
+        once its answer has gone out, with others: as soon as MANY wait, and within SOON. What waits is bounded by what one turn of the loop
+        can end; a process that is killed loses it."""
         waiting = self._waiting
         waiting.append(record)
         if self._loop is None:
             self.fold()
-        elif len(waiting) == MANY or self.in_flight <= ALONE:
+        elif len(waiting) == MANY:
             self._loop.call_soon(self.fold)
         elif not self._timed:
             self._timed = True

@@ -32,7 +32,6 @@ ASK: dict[str, Any] = {"model": "weir", "messages": [{"role": "user", "content":
 def never_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits is folded by whoever reads, or not at all."""
     monkeypatch.setattr(module, "SOON", 3600.0)
-    monkeypatch.setattr(module, "ALONE", -1)
 
 
 def made(id: str) -> Record:
@@ -126,7 +125,6 @@ def test_records_come_together_in_order_and_never_more_than_many() -> None:
         seen: list[list[str]] = []
         live = Live(None, [lambda records: seen.append([each.id for each in records])])  # type: ignore[arg-type]
         live.gather()
-        live.in_flight = 2
         for number in range(MANY):
             live.observe(made(f"r{number}"))
         assert seen == []
@@ -138,36 +136,13 @@ def test_records_come_together_in_order_and_never_more_than_many() -> None:
     assert asyncio.run(run()) == [[f"r{number}" for number in range(MANY)], ["late"]]
 
 
-@pytest.mark.usefixtures("never_in_time")
-def test_where_nothing_else_is_under_way_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next request would pay for all that had waited."""
-    monkeypatch.setattr(module, "ALONE", 1)
-
-    async def run() -> None:
-        seen: list[Record] = []
-        live = Live(None, [seen.extend])  # type: ignore[arg-type]
-        live.gather()
-        live.in_flight = 1
-        live.observe(made("alone"))
-        await until(lambda: len(seen) == 1)
-        live.in_flight = 2
-        live.observe(made("waits"))
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert len(seen) == 1
-        live.settle()
-
-    asyncio.run(run())
-
-
-def test_one_that_waits_comes_soon() -> None:
+def test_one_alone_comes_soon() -> None:
     """Nobody has to ask for it; and after the first such time there is a next one."""
 
     async def run() -> None:
         seen: list[Record] = []
         live = Live(None, [seen.extend])  # type: ignore[arg-type]
         live.gather()
-        live.in_flight = 2
         for _ in range(2):
             live.observe(made("r"))
             assert seen == []

@@ -5,7 +5,6 @@ answers when it is sure; for the unsure MiniLM is asked (some ms, in its own pro
 the specialist's is `Unsupported`: dropping or adding labels would make the probability a lie, so nothing is renormalised.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +12,15 @@ from typing import Any, ClassVar
 from msgspec import Struct
 from pydantic import Field
 
+from backends._asking import asking
 from backends._form import Form, Slot, fill, form_of, slots
 from backends._one_text import Turns, text_of
 from backends.base import BackendConfig, BackendResources
-from embed.errors import Busy, EmbedError
+from embed.errors import EmbedError
 from embed.head import Answer
 from embed.minilm import MiniLM
 from embed.specialist import Specialist
-from wire.errors import Broken, Overloaded, TimedOut, Unsupported
+from wire.errors import Unsupported
 from wire.hashing import short_hash
 from wire.types import Call, Chunk, Constraint
 
@@ -93,15 +93,8 @@ class Encoder:
         if call.body.get("tools") and call.body.get("tool_choice") != "none":
             raise Unsupported("a specialist for labels calls no tools")
         text = text_of(call, self._config.turns)
-        try:
-            async with asyncio.timeout(call.seconds):
-                answers = {pointer: await self._answer(pointer, text) for pointer in slots(plan.form)}
-        except TimeoutError as exc:
-            raise TimedOut(f"the MiniLM worker did not answer within {call.seconds:g} s") from exc
-        except Busy as exc:
-            raise Overloaded(str(exc)) from exc
-        except EmbedError as exc:
-            raise Broken(str(exc)) from exc
+        async with asking("the MiniLM worker", call.seconds):
+            answers = {pointer: await self._answer(pointer, text) for pointer in slots(plan.form)}
         chosen = {pointer: self._specialist.pointers[pointer].labels[a.label] for pointer, (a, _) in answers.items()}
         content = next(iter(chosen.values())) if plan.bare else fill(plan.form, chosen)
         # All parts are right at least so often, however their errors hang together (union bound).

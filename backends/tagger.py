@@ -10,7 +10,6 @@ strings; a call is demanded (`tool_choice: required`, or a function's name: then
 `auto: true`: for routes where a router has seen to it that every request is such a call.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from hashlib import blake2b, sha256
 from pathlib import Path
@@ -20,13 +19,13 @@ from uuid import uuid4
 import orjson
 from pydantic import Field
 
+from backends._asking import asking
 from backends._callable import Plan, plan_of
 from backends._one_text import Turns, text_of
 from backends.base import BackendConfig, BackendResources
-from embed.errors import Busy, EmbedError, TooLong, Wordless
 from embed.manifest import Folder
 from embed.tagger import spec_of
-from wire.errors import Broken, ContextOverflow, Overloaded, TimedOut, Unsupported
+from wire.errors import Broken, Unsupported
 from wire.types import Call, Chunk
 
 _PLANS = 256
@@ -86,19 +85,8 @@ class Tagger:
         if plan.differences:
             raise Unsupported(f"the tagger {self._name} cannot answer this: {'; '.join(plan.differences)}")
         text = text_of(call, self._config.turns)
-        try:
-            async with asyncio.timeout(call.seconds):
-                found = await self._tagger.call(text, plan.named)
-        except TimeoutError as exc:
-            raise TimedOut(f"the tagger's worker did not answer within {call.seconds:g} s") from exc
-        except Busy as exc:
-            raise Overloaded(str(exc)) from exc
-        except TooLong as exc:
-            raise ContextOverflow(str(exc)) from exc
-        except Wordless as exc:
-            raise Unsupported(str(exc)) from exc
-        except EmbedError as exc:
-            raise Broken(str(exc)) from exc
+        async with asking("the tagger's worker", call.seconds):
+            found = await self._tagger.call(text, plan.named)
         if self._tagger.digest != self._folder:
             raise Broken(f"the worker of {self._name} still runs another version of it: start Weir anew")
         function = {"name": found.function, "arguments": plan.signatures[found.function].arguments(found.values)}

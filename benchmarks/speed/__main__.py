@@ -27,6 +27,7 @@ def set_up() -> None:
         lambda: _tools.compiled("load"),
         lambda: _tools.compiled("mock_upstream"),
         lambda: _tools.debian({**_tools.NGINX, **_tools.WRK}),
+        _tools.gateway_python,
         _tools.litellm,
         _tools.portkey,
         _tools.py_spy,

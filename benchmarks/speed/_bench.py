@@ -7,7 +7,6 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -122,7 +121,17 @@ class Bench:
         config.write_text(yaml.safe_dump(table, sort_keys=False))
         port = self.free_port()
         given = {"UPSTREAM": upstream or self.upstream, "UPSTREAM_KEY": "sk-up", "STATE": str(self.folder / name)}
-        command = [sys.executable, "-m", "gateway.cli", "serve", "--config", str(config), "--port", str(port), *words]
+        command = [
+            str(_tools.gateway_python()[0]),
+            "-m",
+            "gateway.cli",
+            "serve",
+            "--config",
+            str(config),
+            "--port",
+            str(port),
+            *words,
+        ]
         python = {"PYTHONPATH": str(ROOT)}
         began = time.perf_counter()
         process = self.start(command, self.gateway_core, {**given, **python, **(environ or {})})
@@ -175,6 +184,7 @@ class Bench:
         worst = max(self.disturbed, default=0.0)
         loud = sum(share > DISTURBED for share in self.disturbed)
         return {
+            "python": f"gateways on {_tools.gateway_python()[1]}",
             "cores": f"gateway on core {self.gateway_core}; load generator and mock upstream on core {self.load_core}",
             "others": f"other processes took at most {worst:.0%} of a core; more than {DISTURBED:.0%} in {loud} of "
             f"{len(self.disturbed)} measurements",

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from importlib.metadata import distributions
 from pathlib import Path
 
 import orjson
 
 from benchmarks.quality.parts import NotRun
 from benchmarks.report import ROOT
+from benchmarks.speed import _python
 
 KIT = Path(__file__).parent / "kit"
 PYTHONS = ROOT / ".venv-peers"
@@ -79,17 +81,38 @@ def compiled(name: str) -> Path:
 
 def python_tool(name: str, requirement: str, program: str) -> Path:
     """`program` of a pinned PyPI package, in an environment of its own. Raises NotRun."""
+    return _environment(name, [requirement]) / "bin" / program
+
+
+@functools.cache
+def gateway_python() -> tuple[Path, str]:
+    """The interpreter that Weir is started with, and what is to be said of it. What it imports has the versions of this environment."""
+    interpreter, said = _python.fastest()
+    if interpreter == Path(sys.executable):
+        return interpreter, said
+    PYTHONS.mkdir(exist_ok=True)
+    pinned = PYTHONS / "pinned.txt"
+    own = {found.metadata["Name"]: found.version for found in distributions() if found.metadata["Name"] != "weir"}
+    pinned.write_text("".join(f"{name}=={version}\n" for name, version in sorted(own.items())))
+    try:
+        return _environment("weir", ["-c", str(pinned), "-e", str(ROOT)], pinned.read_text()) / "bin/python", said
+    except NotRun as exc:
+        print(f"  {exc}; the gateways run on {sys.executable}", flush=True)
+        return Path(sys.executable), f"that which ran the benchmark: {exc}"
+
+
+def _environment(name: str, words: Sequence[str], more: str = "") -> Path:
+    """An environment in which `pip install` has been told `words`, made once. more: what else it hangs on. Raises NotRun."""
     folder = PYTHONS / name
     stamp = folder / ".requirement"
-    if not stamp.exists() or stamp.read_text() != requirement:
-        print(f"  setting up {requirement} (once) ...", flush=True)
-        wrong = _run([sys.executable, "-m", "venv", str(folder)]) or _run(
-            [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", requirement]
-        )
-        if wrong:
-            raise NotRun(f"{requirement} cannot be installed: {wrong}")
-        stamp.write_text(requirement)
-    return folder / "bin" / program
+    wanted = " ".join([*words, "on", _python.fastest()[1].split(",")[0], more])
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"  setting up {name} (once) ...", flush=True)
+        for command in _python.making(folder, words):
+            if wrong := _run(command):
+                raise NotRun(f"{name} cannot be installed: {wrong}")
+        stamp.write_text(wanted)
+    return folder
 
 
 def litellm() -> Path:

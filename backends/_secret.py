@@ -14,27 +14,28 @@ _REFERENCE = re.compile(r"^\$\{(file:)?([^}]+)\}$")
 class Secret:
     """`reveal()` reads the environment, or the file when it changed since. A literal is taken as it stands."""
 
-    __slots__ = ("_mtime", "_value", "source")
+    __slots__ = ("_in_file", "_mtime", "_name", "_value", "source")
 
     def __init__(self, source: str) -> None:
         self.source = source
+        found = _REFERENCE.match(source)
+        self._name = found[2] if found else ""
+        self._in_file = bool(found and found[1])
         self._value = ""
         self._mtime = -1.0
 
     @property
     def missing(self) -> str:
         """The variable or file that must be set for this secret to have a value; "" when it has one."""
-        found = _REFERENCE.match(self.source)
-        return "" if self.reveal() or not found else found[2]
+        return "" if self.reveal() else self._name
 
     def reveal(self) -> str:
         """The secret's value; "" when the variable is unset or the file cannot be read."""
-        found = _REFERENCE.match(self.source)
-        if found is None:
+        if not self._name:
             return self.source
-        if not found[1]:
-            return os.environ.get(found[2], "")
-        path = Path(found[2])
+        if not self._in_file:
+            return os.environ.get(self._name, "")
+        path = Path(self._name)
         try:
             mtime = path.stat().st_mtime
             if mtime != self._mtime:
@@ -44,7 +45,7 @@ class Secret:
         return self._value
 
     def __repr__(self) -> str:
-        return f"Secret({self.source!r})" if _REFERENCE.match(self.source) else "Secret('***')"
+        return f"Secret({self.source!r})" if self._name else "Secret('***')"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self.source == other.source

@@ -8,7 +8,9 @@ After [DONE] the stream is over, but its connection is only free once the body's
 A server that sends [DONE] and then keeps the connection open costs that much, not an idle timeout.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ from backends._secret import Secret
 from backends._steps import Hand, Steps
 from backends._upstream import encoded, linger, plain_url
 from backends.base import BackendConfig, BackendResources
-from backends.http.base import Timeouts
+from backends.http.base import Answer, Timeouts
 from wire import failures
 from wire.errors import BackendError, TimedOut, Unavailable
 from wire.openai import MOST_BODY, Reader, answered, response_format, says, streams
@@ -27,6 +29,9 @@ from wire.types import Call, Chunk, Sink
 
 _MOST_ERROR = 2**20
 """Bytes of an error body that are read."""
+
+Posted = AbstractAsyncContextManager[Answer]
+"""A request under way: leaving it ends it."""
 
 _NEVER_UP = {
     "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "openai-organization",
@@ -80,6 +85,7 @@ class OpenAI:
         self.facts: Mapping[str, Any] = {"upstream": urlsplit(config.base_url).netloc, "model": config.model or ""}
         self._http = resources.http
         self._url = f"{config.base_url}/chat/completions"
+        self._key_header = config.key_header.lower()
         own = {"openai-organization": config.organization, "openai-project": config.project}
         kept = {name: value for name, value in own.items() if value}
         kept |= {name.lower(): value for name, value in config.headers.items()}
@@ -90,38 +96,52 @@ class OpenAI:
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
-        return self.ask(self._url, call)
+        return Steps(begin=partial(self._begin, self._url, call))
 
     def ask(self, url: str, call: Call) -> Steps:
         """Answer `call` from `url`. As `stream`."""
-        return Steps(self.steps(url, call))
+        return Steps(begin=partial(self._begin, url, call))
 
-    async def steps(self, url: str, call: Call) -> AsyncGenerator[list[Chunk], Sink | None]:
-        """As `ask`: what a block of the body brings, all at once."""
+    async def _begin(self, url: str, call: Call, steps: Steps) -> Sequence[Chunk]:
+        """An answer that comes whole; else what its first block brings, and what reads the others in `steps`."""
         body = call.raw or encoded(self.name, self.body(call))
         try:
-            async with self._http.post(url, body, self._headers(call), self._timeouts(call)) as answer:
-                if not 200 <= answer.status < 300:
-                    raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
-                if not call.raw and not streams(answer.headers):
-                    yield answered(self.name, answer.headers, await answer.read(MOST_BODY))
-                    return
-                reader = Reader(self.name, answer.headers, faithful=bool(call.raw))
-                hand = Hand(reader)
-                while await answer.pour(hand.take):
-                    if hand.found:
-                        hand.sink = yield hand.found
-                    if hand.silent() > self._silence(call, reader.heard) and reader.streaming and not call.raw:
-                        # Keep-alive comments hold the connection open for ever; they are no answer.
-                        raise TimedOut(f"{self.name}: keep-alives only", phase="idle" if reader.heard else "first_byte")
-                    if reader.done and not call.raw:
-                        await linger(answer)
-                        break
-                if found := reader.close():
-                    yield found
+            posted = self._http.post(url, body, self._headers(call), self._timeouts(call))
+            answer = await posted.__aenter__()
+            if 200 <= answer.status < 300 and (call.raw or streams(answer.headers)):
+                steps.rest = self._read(call, posted, answer)
+            else:
+                try:
+                    if not 200 <= answer.status < 300:
+                        raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
+                    return answered(self.name, answer.headers, await answer.read(MOST_BODY))
+                finally:
+                    if not answer.ended:
+                        await posted.__aexit__(None, None, None)
         except BackendError as exc:
-            exc = judged(self.name, exc) if self.config.auth == "passthrough" else exc
-            raise self.judge(call, exc) from exc.__cause__
+            raise self._judged(call, exc) from exc.__cause__
+        return await anext(steps.rest)
+
+    async def _read(self, call: Call, posted: Posted, answer: Answer) -> AsyncGenerator[list[Chunk], Sink | None]:
+        """What each block of the body brings, all at once. Closes `posted`."""
+        try:
+            reader = Reader(self.name, answer.headers, faithful=bool(call.raw))
+            hand = Hand(reader)
+            while await answer.pour(hand.take):
+                if hand.found:
+                    hand.sink = yield hand.found
+                if hand.silent() > self._silence(call, reader.heard) and reader.streaming and not call.raw:
+                    # Keep-alive comments hold the connection open for ever; they are no answer.
+                    raise TimedOut(f"{self.name}: keep-alives only", phase="idle" if reader.heard else "first_byte")
+                if reader.done and not call.raw:
+                    await linger(answer)
+                    break
+            if found := reader.close():
+                yield found
+        except BackendError as exc:
+            raise self._judged(call, exc) from exc.__cause__
+        finally:
+            await posted.__aexit__(None, None, None)
 
     def body(self, call: Call) -> dict[str, Any]:
         """The request as this upstream wants it. The caller's body is not changed. Raises BackendError."""
@@ -155,6 +175,9 @@ class OpenAI:
         wanted = response_format(constraint)
         return body if wanted is None else {**body, "response_format": wanted}
 
+    def _judged(self, call: Call, exc: BackendError) -> BackendError:
+        return self.judge(call, judged(self.name, exc) if self.config.auth == "passthrough" else exc)
+
     def judge(self, call: Call, exc: BackendError) -> BackendError:
         """What a failure means for this kind of server; here: what it says."""
         return exc
@@ -166,7 +189,7 @@ class OpenAI:
             name = given.lower()
             if name not in headers and name not in _NEVER_UP and not name.startswith("x-weir-"):
                 headers[name] = value
-        name = config.key_header.lower()
+        name = self._key_header
         if config.auth == "passthrough":
             key = presented(self.name, call.credential).key
             headers[name] = f"Bearer {key}" if name == "authorization" else key

@@ -133,7 +133,7 @@ class Vllm(OpenAI):
             return self.ask(self._url, call)
         return Steps(self._balanced(call))
 
-    async def _balanced(self, call: Call) -> AsyncGenerator[list[Chunk], Sink | None]:
+    async def _balanced(self, call: Call) -> AsyncGenerator[Sequence[Chunk], Sink | None]:
         begun = now()
         queue = self._queue(call, begun)
         model = self._adapter.name if self._adapter else ""
@@ -143,13 +143,13 @@ class Vllm(OpenAI):
             heard = False
             try:
                 with engine.busy(model):
-                    async with aclosing(self.steps(f"{engine.base_url}/chat/completions", left)) as steps:
-                        step = await anext(steps)
+                    async with aclosing(self.ask(f"{engine.base_url}/chat/completions", left)) as steps:
+                        step = await steps.step()
                         heard = True
                         engine.judge(now(), None)
                         self._fleet.remember(call.session, engine)
                         while True:
-                            step = await steps.asend((yield step))
+                            step = await steps.step((yield step))
             except StopAsyncIteration:
                 return
             except BackendError as exc:

@@ -11,8 +11,8 @@ from msgspec import structs
 from gateway.calls import ask_of, call_for, validators_for
 from gateway.confidence import Second
 from gateway.decide import Decision, Route, Rung
-from gateway.escalate import plan
 from gateway.judge import judge
+from gateway.plan import plan
 from gateway.setup import Setup
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Verdict
@@ -31,7 +31,7 @@ def twin(setup: Setup, asked: Asked, id: str, route: Route, decision: Decision |
 
 def call_of(story: Story, rung: Rung) -> Call:
     """What the line would ask `rung`, with log-probabilities also where nothing is calibrated yet."""
-    return structs.replace(call_for(story, rung, rung.timeout, held=True), logprobs=True)
+    return structs.replace(call_for(story, rung, rung.timeout), logprobs=True)
 
 
 def askable(rung: Rung, route: Route, query: Query) -> bool:

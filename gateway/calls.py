@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 from msgspec.structs import replace
 
-from gateway import escalate
 from gateway.canonical import canonical
-from gateway.decide import Route, Rung
+from gateway.decide import Rung, ToolRule
 from gateway.growing import Growing
+from gateway.plan import BESIDE, OPINIONS, Plan, can_climb
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
 from wire.types import Call, Chunk, Constraint, Draft
@@ -30,13 +30,19 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 def constraint_for(story: Story, rung: Rung) -> Constraint | None:
-    """The caller's own constraint; else the route's, which is for small rungs only: a large one reads the prompt as it was written."""
-    if story.asked.constraint is not None or story.route is None or story.straight:
-        return story.asked.constraint
-    return story.route.constraint if story.route.small(rung) else None
+    """The caller's own constraint, else the one that is imposed on him."""
+    return story.asked.constraint or imposed(story, rung)
 
 
-def fitted(story: Story) -> escalate.Plan:
+def imposed(story: Story, rung: Rung) -> Constraint | None:
+    """The route's, which is for small rungs only: a large one reads the prompt as it was written. Where the caller has none of his own."""
+    route = story.route
+    if route is None or route.constraint is None or story.straight or not route.small(rung):
+        return None
+    return route.constraint
+
+
+def fitted(story: Story) -> Plan:
     """The plan, with what only the request shows: tools that it marks as writing, and how many choices it wants. Several choices are one
     answer to nobody: there is no vote over them, and no second try."""
     plan, asked = story.plan, story.asked
@@ -44,8 +50,11 @@ def fitted(story: Story) -> escalate.Plan:
         return plan
     if asked.wants.n > 1 and (plan.repair or plan.samples):
         plan = replace(plan, repair=0, samples=0)
-    native = (asked.native or {}).get("tools")  # a translation may have lost the mark
-    tools = [*(asked.body.get("tools") or ()), *(native if isinstance(native, list) else ())]
+    offered = asked.body.get("tools") or ()
+    native = asked.native.get("tools") if asked.native else None  # a translation may have lost the mark
+    if not offered and not native:
+        return plan
+    tools = [*offered, *(native if isinstance(native, list) else ())]
     marked = [name for name in map(_writing, tools) if name and name not in plan.tools]
     return replace(plan, tools={**plan.tools, **dict.fromkeys(marked, "never")}) if marked else plan
 
@@ -67,22 +76,22 @@ def _writing(tool: Any) -> str:
 
 def learnt(story: Story, attempt: AttemptStory) -> None:
     """What the plan wants to know of an answer that has ended: what it says, which tools it calls, how likely it is right."""
-    plan = story.plan
+    plan, fold = story.plan, attempt.gate.fold
     attempt.known = attempt.probability
     if not (plan.companion or plan.samples or plan.tools or plan.writes):
         return
-    drafts = attempt.gate.fold.drafts()
-    attempt.calls = tuple(dict.fromkeys(call.name for draft in drafts for call in draft.tool_calls))
+    if fold.called:
+        attempt.calls = tuple(dict.fromkeys(call.name for draft in fold.drafts() for call in draft.tool_calls))
     if plan.companion is None and not plan.samples:
         return
-    attempt.answer = canonical_of(story, attempt.rung, drafts)
+    attempt.answer = canonical_of(story, attempt.rung, fold.drafts())
 
 
 def canonical_of(story: Story, rung: Rung, drafts: Sequence[Draft]) -> str:
     """What `rung` said, all choices together: equal strings mean equal answers."""
     wanted = constraint_for(story, rung)
     schema = wanted.value if wanted is not None and wanted.kind == "schema" and isinstance(wanted.value, dict) else None
-    tools = {name: tool.parameters for name, tool in _tools(story.asked.body).items()}
+    tools = {name: tool.parameters for name, tool in _tools(story.asked.body.get("tools") or ()).items()}
     return "\0".join(canonical(d.text, d.tool_calls, schema=schema, tools=tools) for d in drafts)
 
 
@@ -90,11 +99,9 @@ def growing(story: Story, attempt: AttemptStory) -> Growing | None:
     """What looks at this attempt's answer while it grows; None where the plan has no use for that. A rung whose answer is looked at is
     asked live."""
     route, rung, plan = story.route, attempt.rung, story.plan
-    if route is None or story.straight or attempt.purpose in escalate.OPINIONS or not route.small(rung):
+    if route is None or story.straight or attempt.purpose in OPINIONS or not route.small(rung):
         return None
-    if rung.start is None and rung.collapsed is None and route.window is None:
-        return None
-    higher = escalate.can_climb(plan, story.snapshots(), attempt.index)
+    higher = can_climb(plan, story.snapshots(), attempt.index)
     starts = higher and story.asked.wants.n == 1 and route.waste is not None and rung.start is not None
     collapsed = rung.collapsed if higher and story.asked.wants.n == 1 else None
     window = route.window if _may_flow(story, attempt) else None
@@ -124,7 +131,7 @@ def _may_flow(story: Story, attempt: AttemptStory) -> bool:
         and asked.wants.stream
         and asked.wants.n == 1
         and not forced
-        and story.plan.agreement not in escalate.BESIDE
+        and story.plan.agreement not in BESIDE
         and constraint_for(story, attempt.rung) is None
     )
 
@@ -158,44 +165,45 @@ def may_hold(story: Story, attempt: AttemptStory) -> bool:
 def validators_for(story: Story, rung: Rung, *, soft: bool = True) -> Sequence[Validator]:
     """All of the route's checks for a small rung, the hard ones for the top. soft=False: the hard ones, for an answer that need not be
     sure of itself."""
-    if story.route is None or story.straight:
+    route = story.route
+    if route is None or story.straight:
         return ()
-    if story.route.small(rung) and soft:
-        return story.route.validators
-    return [validator for validator in story.route.validators if not getattr(validator, "soft", False)]
+    return route.validators if soft and route.small(rung) else route.hard
 
 
 def call_for(
-    story: Story, rung: Rung, seconds: float, *, held: bool, watched: bool = False, attempt: AttemptStory | None = None
+    story: Story, rung: Rung, seconds: float, *, live: bool = False, attempt: AttemptStory | None = None
 ) -> Call:
-    """held: nobody sees the answer before it was checked. watched: it is looked at while it grows. attempt: for which the call is made,
-    when that is no plain one."""
+    """live: somebody wants the answer as it comes. attempt: for which the call is made, when that is no plain one. Made by position, as
+    `Story.record` is."""
     asked, query = story.asked, story.asked.query
-    headers = query.headers
+    spoken = getattr(story.setup.backends[rung.name], "dialect", "chat")
+    body = body_for(story, rung, spoken)
     if story.verbatim:
-        headers = {name: value for name, value in headers.items() if not name.startswith("x-weir-")}
+        headers = {name: value for name, value in query.headers.items() if not name.startswith("x-weir-")}
     else:
-        spoken = getattr(story.setup.backends[rung.name], "dialect", "chat")
         kept = FORWARDED if spoken != asked.dialect else FORWARDED + SPOKEN.get(spoken, ())
-        headers = {name: headers[name] for name in kept if name in headers}
-    if story.trace is not None:
-        headers = story.trace.upward(headers, len(story.attempts) - 1)
+        headers = {}
+        for name in kept:
+            if name in query.headers:
+                headers[name] = query.headers[name]
+    upward = headers if story.trace is None else story.trace.upward(headers, len(story.attempts) - 1)
     return Call(
-        body=body_for(story, rung) if attempt is None else _bent(story, attempt, body_for(story, rung)),
-        seconds=seconds,
-        constraint=constraint_for(story, rung),
-        live=watched or (asked.wants.stream and not held),
-        logprobs=asked.wants.logprobs or (rung.scorer is not None and not story.straight),
-        text=query.text,
-        model=query.model,
-        raw=asked.raw if story.verbatim else b"",
-        dialect=asked.dialect,
-        native=asked.native,
-        credential=story.credential() if rung.passthrough else "",
-        request_id=story.id,
-        session=query.session,
-        signature=query.signature,
-        headers=headers,
+        body if attempt is None else _bent(story, attempt, body),
+        seconds,
+        asked.constraint or imposed(story, rung),
+        live,
+        asked.wants.logprobs or (rung.scorer is not None and not story.straight),
+        query.text,
+        query.model,
+        asked.raw if story.verbatim else b"",
+        asked.dialect,
+        asked.native,
+        story.credential() if rung.passthrough else "",
+        story.id,
+        upward,
+        query.session,
+        query.signature,
     )
 
 
@@ -224,13 +232,16 @@ def _told_off(body: Mapping[str, Any], bad: AttemptStory) -> Mapping[str, Any]:
     return {**body, "messages": [*(body.get("messages") or ()), *told]}
 
 
-def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
-    """The canonical body. Reasoning of one model is never replayed into another: thinking, signed by Anthropic's models, which chat
-    clients send back, goes to rungs of theirs only."""
-    body = _unmarked(_within(story, rung))
-    messages = body.get("messages") or ()
-    if getattr(story.setup.backends[rung.name], "dialect", "chat") == "messages":
+def body_for(story: Story, rung: Rung, spoken: str) -> Mapping[str, Any]:
+    """The canonical body. spoken: the rung's dialect. Reasoning of one model is never replayed into another: thinking, signed by
+    Anthropic's models, which chat clients send back, goes to rungs of theirs only."""
+    asked = story.asked
+    body = _within(story, rung) if asked.dialect == "messages" else asked.body
+    if tools := body.get("tools"):
+        body = _unmarked(body, tools)
+    if spoken == "messages":
         return body
+    messages = body.get("messages") or ()
     for message in messages:
         if THINKING in message:
             break
@@ -240,9 +251,8 @@ def body_for(story: Story, rung: Rung) -> Mapping[str, Any]:
     return {**body, "messages": kept}
 
 
-def _unmarked(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    tools = body.get("tools")
-    if not tools or not any(WRITES in tool or WRITES in (tool.get("function") or ()) for tool in tools):
+def _unmarked(body: Mapping[str, Any], tools: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    if not any(WRITES in tool or WRITES in (tool.get("function") or ()) for tool in tools):
         return body
     return {**body, "tools": [_without_mark(tool) for tool in tools]}
 
@@ -258,8 +268,6 @@ def _within(story: Story, rung: Rung) -> Mapping[str, Any]:
     """Anthropic's clients must name a limit of output tokens, and name large ones; vLLM refuses a limit that does not fit behind the
     prompt. So theirs, and only theirs, is lowered to what a rung with a known `context_length` has room for."""
     body = story.asked.body
-    if story.asked.dialect != "messages":
-        return body
     context = story.setup.settings.backends[rung.name].context_length
     wanted = body.get("max_completion_tokens")
     if context is None or not isinstance(wanted, int):
@@ -271,31 +279,29 @@ def _within(story: Story, rung: Rung) -> Mapping[str, Any]:
 def ask_of(story: Story, rung: Rung) -> Ask:
     """What this rung's answer is judged against. The threshold is the route's for this rung: none for the top, whose answers
     are not held for being unsure."""
-    body = story.asked.body
+    body, route = story.asked.body, story.route
+    offered = body.get("tools")
     return Ask(
-        constraint=constraint_for(story, rung),
-        tools=_tools(body),
-        tool_choice=body.get("tool_choice"),
-        one_call=body.get("parallel_tool_calls") is False,
-        threshold=rung.threshold,
-        calibrated=rung.calibrated,
-        scorer=rung.scorer,
-        messages=body.get("messages") or (),
-        rules=_stricter(story.route),
+        story.asked.constraint or imposed(story, rung),
+        _tools(offered) if offered else {},
+        body.get("tool_choice"),
+        body.get("parallel_tool_calls") is False,
+        rung.threshold,
+        rung.calibrated,
+        rung.scorer,
+        body.get("messages") or (),
+        _stricter(route.tools) if route is not None and route.tools else {},
     )
 
 
-def _stricter(route: Route | None) -> dict[str, float]:
+def _stricter(rules: Mapping[str, ToolRule]) -> dict[str, float]:
     """Tool > threshold, for tools whose calls the route wants to be surer of than of the rest."""
-    rules = route.tools if route is not None else None
-    if not rules:
-        return {}
     return {name: rule.threshold for name, rule in rules.items() if rule.threshold is not None}
 
 
-def _tools(body: Mapping[str, Any]) -> dict[str, Tool]:
+def _tools(offered: Sequence[Mapping[str, Any]]) -> dict[str, Tool]:
     tools: dict[str, Tool] = {}
-    for tool in body.get("tools") or ():
+    for tool in offered:
         function = tool.get("function")
         if isinstance(function, Mapping) and isinstance(function.get("name"), str):
             tools[function["name"]] = Tool(function.get("parameters"), bool(function.get("strict")))

@@ -1,6 +1,7 @@
 """Scores > Decision. Pure: the same scores give the same decision, today, in a test and in a replay."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct
@@ -47,7 +48,7 @@ class ToolRule(Struct, frozen=True):
     """Stricter than the rung's own; infinite when its calibration cannot keep the tool's risk."""
 
 
-class Route(Struct, frozen=True):
+class Route(Struct, frozen=True, dict=True):
     """A class of requests and how they are answered."""
 
     name: str
@@ -91,9 +92,27 @@ class Route(Struct, frozen=True):
     in_flight: int = 2
     """Of those, most at once."""
 
-    @property
+    @cached_property
     def top(self) -> Rung:
         return self.ladder[-1]
+
+    @cached_property
+    def hard(self) -> Sequence[Validator]:
+        """The validators that are not soft."""
+        return tuple(validator for validator in self.validators if not getattr(validator, "soft", False))
+
+    @cached_property
+    def calibrated(self) -> str:
+        """Of the lowest rung that has a calibration; "" when none has."""
+        for rung in self.ladder:
+            if rung.calibrated:
+                return rung.calibrated
+        return ""
+
+    @cached_property
+    def looks(self) -> bool:
+        """Is any answer looked at while it grows?"""
+        return self.window is not None or any(r.start is not None or r.collapsed is not None for r in self.ladder)
 
     def small(self, rung: Rung) -> bool:
         """Must `rung` prove its answers on this route? All but the top; and a ladder's only rung, when it is in the house."""

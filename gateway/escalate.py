@@ -38,14 +38,29 @@ What costs more than one try a rung (agree, sample, repair) is only started wher
 nothing is asked any more: that is the commit point.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from msgspec import Struct
 
-from gateway.decide import Decision, Route, Rung
-from gateway.validators.base import Verdict
+from gateway.plan import (
+    BESIDE,
+    COMPANION,
+    OPINIONS,
+    Attempt,
+    Budget,
+    GiveUp,
+    Local,
+    Plan,
+    Purpose,
+    ladder,
+    next_rung,
+    obstacle,
+    passed,
+    seconds_for,
+    spare,
+)
 from wire.errors import Reason
 
 SOFT: frozenset[Reason] = frozenset({"low_confidence", "disagreement", "unsupported"})
@@ -54,92 +69,6 @@ MENDABLE: frozenset[Reason] = frozenset({"schema", "tool_arguments"})
 """Rejections that name a broken rule, so that a model can be told and asked again."""
 GREY = 0.5
 """An answer that is not sure enough, but this likely to be right, is worth a second opinion of a small model."""
-COMPANION = -1
-"""The companion's place as a rung: it is on no ladder."""
-
-Purpose = Literal["", "repair", "sample", "agree", "early"]
-"""Why an attempt was made; "" for a rung in its turn."""
-Local = Literal["always", "agree", "never"]
-"""May a small model's call of a tool be delivered?"""
-OPINIONS = ("agree", "sample")
-"""Purposes of attempts that are evidence for another one."""
-Agreement = Literal["", "always", "grey", "weighed"]
-"""When the companion is asked, and what for; "": never."""
-BESIDE = ("always", "weighed")
-"""The companion is asked beside every small answer, and none is taken without its."""
-
-
-class Plan(Struct, frozen=True):
-    """What may be asked, in order."""
-
-    rungs: Sequence[Rung]
-    """From the first to ask to the top rung; the last one is the top."""
-    top_proves: bool = False
-    """The top rung is a small one: a ladder with a single rung in the house. Its answer must pass like any small rung's."""
-    strict: bool = False
-    deliver_unproven: bool = False
-    egress: str = "any"
-    max_usd: float | None = None
-    max_attempts: int = 6
-    modality: frozenset[str] = frozenset({"text"})
-    """Kinds of content parts in the request: a rung that does not take one of them is never asked."""
-    reserve: float = 0.5
-    """Share of the time left that a rung leaves to those above it."""
-    companion: Rung | None = None
-    agreement: Agreement = ""
-    repair: int = 0
-    samples: int = 0
-    early: bool = False
-    """The route's waste budget has granted one early start."""
-    tools: Mapping[str, Local] = {}
-    writes: Sequence[str] = ()
-    """Globs: a tool that `tools` does not name and one of these matches is for larger models only."""
-
-    def rung(self, index: int) -> Rung:
-        """The rung at `index`, which may be COMPANION. Raises LookupError."""
-        if index != COMPANION:
-            return self.rungs[index]
-        if self.companion is None:
-            raise LookupError("no companion")
-        return self.companion
-
-
-class Attempt(Struct, frozen=True):
-    """One rung, asked once, as it stands now."""
-
-    number: int
-    rung: int
-    """Index into `Plan.rungs`, or COMPANION."""
-    running: bool = True
-    begun: bool = False
-    """Content has come."""
-    verdict: Verdict | None = None
-    """None until something could be judged. Final when not running; a whole answer that waits to be weighed with the companion's has
-    none yet."""
-    error: Reason | None = None
-    """It did not answer."""
-    cost: float = 0.0
-    """USD, estimated while it runs."""
-    purpose: Purpose = ""
-    stopped: bool = False
-    """Ended by us, before its end."""
-    seconds: float = 0.0
-    """It has run so long."""
-    answer: str = ""
-    """Canonical form of the finished answer: equal strings mean equal answers. "" while that is unknown."""
-    calls: Sequence[str] = ()
-    """Names of the tools that the finished answer calls."""
-    probability: float | None = None
-    """That the finished answer is right; None when nobody knows."""
-    unsure: bool = False
-    """While it runs: it is likely not to be accepted."""
-    flows: bool = False
-    """While it runs: free text whose window is full, and nothing has failed."""
-
-
-class Budget(Struct, frozen=True):
-    seconds: float
-    """Left for the whole ladder, until the first byte goes out."""
 
 
 class Start(Struct, frozen=True):
@@ -161,16 +90,6 @@ class Deliver(Struct, frozen=True):
     degraded: bool = False
 
 
-class GiveUp(Struct, frozen=True):
-    why: Literal["deadline", "unavailable", "exhausted", "invalid"]
-    """unavailable: a higher rung exists but cannot be asked; invalid: the top rung's answer breaks the schema and the route is
-    strict; exhausted: the last rung that could be asked did not answer."""
-    missing: str = ""
-    """unavailable: the variable to set, when that is the way out."""
-    policy: str = ""
-    """unavailable: egress, budget, attempts, modality or ladder (it has no larger rung), when one of these forbids it."""
-
-
 Step = Start | Stop | Wait | Deliver | GiveUp
 
 
@@ -188,42 +107,28 @@ GOOD, OPEN = Standing("good"), Standing("open")
 WAIT = Wait()
 
 
-def plan(
-    route: Route,
-    decision: Decision,
-    *,
-    modality: frozenset[str] = frozenset({"text"}),
-    reserve: float = 0.5,
-    first: str = "",
-) -> Plan:
-    """The ladder from the rung where this request begins: `first` by name when it is given, the top when it is direct."""
-    rungs = list(route.ladder)
-    if decision.direct:
-        rungs = rungs[-1:]
-    elif first:
-        names = [rung.name for rung in rungs]
-        rungs = rungs[names.index(first) :] if first in names else rungs
-    return Plan(
-        rungs=tuple(rungs),
-        top_proves=route.small(route.top),
-        strict=route.strict,
-        deliver_unproven=route.deliver_unproven,
-        egress=route.egress,
-        max_usd=route.max_usd,
-        max_attempts=route.max_attempts,
-        modality=modality,
-        reserve=reserve,
-        companion=route.companion,
-        agreement=route.agreement if route.companion is not None else "",
-        repair=route.repair,
-        samples=route.samples,
-        tools={name: rule.local for name, rule in route.tools.items()},
-        writes=route.writes,
-    )
-
-
 def next_step(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:
-    """See the table at the head of this file."""
+    """See the table at the head of this file. What most requests come to is told without going through it: the first rung of all, and that
+    the only answer, which passed, goes out."""
+    if not attempts:
+        if plan.entry is not None and budget.seconds > 0:
+            index, timeout, share = plan.entry
+            return Start(index, min(timeout, budget.seconds * share))
+    elif len(attempts) == 1:
+        only = attempts[0]
+        verdict = only.verdict
+        if (
+            verdict is not None
+            and verdict.opinion == "pass"
+            and not (only.running or only.stopped or only.error or only.calls or only.purpose)
+            and plan.agreement != "always"
+        ):
+            return Deliver(only.number)
+    return by_table(plan, attempts, budget)
+
+
+def by_table(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:
+    """As `next_step`, of any past."""
     hopeless: Attempt | None = None
     pending: list[tuple[Attempt, Standing]] = []
     for attempt in attempts:
@@ -249,11 +154,11 @@ def next_step(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:
     repair = _repair(plan, attempts, budget) if plan.repair else None
     if repair is not None:
         return repair
-    index, refusal = _next_rung(plan, attempts)
-    if opinion is not None and (index is None or not (_small(plan, index) and plan.agreement in BESIDE)):
+    index, refusal = next_rung(plan, attempts)
+    if opinion is not None and (index is None or not (plan.small(index) and plan.agreement in BESIDE)):
         return Stop(opinion.number)
     if index is not None:
-        return Start(index, _seconds(plan, index, attempts, budget))
+        return Start(index, seconds_for(plan, index, attempts, budget))
     return _unproven(plan, attempts) or refusal or GiveUp("exhausted")
 
 
@@ -265,7 +170,7 @@ def standing(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Stand
         return _opinion(plan, attempts, attempt)
     if attempt.purpose == "early" and not needed(plan, attempts, attempt):
         return OPEN
-    if _small(plan, attempt.rung):
+    if plan.small(attempt.rung):
         return _small_answer(plan, attempts, attempt)
     if plan.strict:
         if attempt.running:
@@ -291,7 +196,7 @@ def rejection(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Reas
     """Why this attempt's answer is not taken; None when it is, or when that is still open."""
     if attempt.error is not None:
         return attempt.error
-    if attempt.running or not _small(plan, attempt.rung):
+    if attempt.running or not plan.small(attempt.rung):
         return _reason(attempt)
     stands = standing(plan, attempts, attempt)
     return None if stands.state == "good" else stands.reason
@@ -306,16 +211,6 @@ def effect(plan: Plan, calls: Sequence[str]) -> Local:
         for name in calls
     }
     return "never" if "never" in rules else "agree" if "agree" in rules else "always"
-
-
-def can_climb(plan: Plan, attempts: Sequence[Attempt], index: int) -> bool:
-    """Could a rung above `index` be asked, as things stand?"""
-    return any(_obstacle(plan, rung, attempts) is None for rung in plan.rungs[index + 1 :])
-
-
-def ladder(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Those that could be delivered themselves, without the second opinions."""
-    return [attempt for attempt in attempts if attempt.purpose not in OPINIONS]
 
 
 # --- standings --------------------------------------------------------------------------------------------------------------------
@@ -353,8 +248,7 @@ def _agreed(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standi
         return Standing("bad", companion.error)
     if companion.running:
         return Standing("open", "disagreement")
-    usable = not companion.stopped and companion.verdict is not None and companion.verdict.passed
-    if usable and attempt.answer and companion.answer == attempt.answer:
+    if passed(companion) and attempt.answer and companion.answer == attempt.answer:
         return GOOD
     return Standing("bad", "disagreement")
 
@@ -380,22 +274,17 @@ def _voted(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standin
 
 def _majority(plan: Plan, base: Attempt, samples: Sequence[Attempt]) -> tuple[Attempt | None, int]:
     """The first attempt of the answer that has the majority of all that are to be asked, and how often the likeliest answer was given."""
-    votes = [base, *(sample for sample in samples if _votes(sample))]
+    votes = [base, *(sample for sample in samples if passed(sample))]
     counts = [sum(other.answer == vote.answer for other in votes) if vote.answer else 0 for vote in votes]
     most = max(counts)
     return (votes[counts.index(most)] if 2 * most > plan.samples + 1 else None), most
-
-
-def _votes(sample: Attempt) -> bool:
-    ended = not sample.running and not sample.stopped and sample.error is None
-    return ended and sample.verdict is not None and sample.verdict.passed
 
 
 def _opinion(plan: Plan, attempts: Sequence[Attempt], attempt: Attempt) -> Standing:
     """Of a companion's or a sample's own answer: only a sample that the vote chose may go out, and nothing that calls what it may not."""
     if attempt.running and _reason(attempt) is None:
         return OPEN
-    if attempt.purpose == "sample" and _votes(attempt) and effect(plan, attempt.calls) == "always":
+    if attempt.purpose == "sample" and passed(attempt) and effect(plan, attempt.calls) == "always":
         base = _asked_for(plan, attempts, attempt)
         samples = [other for other in attempts if other.purpose == "sample" and other.rung == attempt.rung]
         if base is not None and _majority(plan, base, samples)[0] is attempt:
@@ -425,10 +314,6 @@ def _passed_by(attempts: Sequence[Attempt], attempt: Attempt) -> bool:
     return any(other.rung > attempt.rung for other in attempts)
 
 
-def _small(plan: Plan, index: int) -> bool:
-    return index < len(plan.rungs) - 1 or plan.top_proves
-
-
 def _reason(attempt: Attempt) -> Reason | None:
     return attempt.verdict.reason if attempt.verdict is not None and not attempt.verdict.passed else None
 
@@ -444,10 +329,10 @@ def _beside(
     plan: Plan, attempts: Sequence[Attempt], pending: Sequence[tuple[Attempt, Standing]], budget: Budget
 ) -> Start | None:
     """A second opinion, or the next rung ahead of its turn: what is asked while something else runs."""
-    if budget.seconds <= 0 or not (plan.companion is not None or plan.samples or plan.early):
+    if budget.seconds <= 0 or not plan.beside:
         return None
     for attempt, stands in pending:
-        if attempt.purpose in OPINIONS or not _small(plan, attempt.rung):
+        if attempt.purpose in OPINIONS or not plan.small(attempt.rung):
             continue
         beside = attempt.running and plan.agreement in BESIDE
         if beside or stands.needs == "agree":
@@ -467,18 +352,18 @@ def _companion(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Start
     rung = plan.companion
     if rung is None or any(attempt.purpose == "agree" for attempt in attempts):
         return None
-    if not _spare(plan, attempts, 1) or _obstacle(plan, rung, attempts) is not None:
+    if not spare(plan, attempts, 1) or obstacle(plan, rung, attempts) is not None:
         return None
-    return Start(COMPANION, _seconds(plan, COMPANION, attempts, budget), "agree")
+    return Start(COMPANION, seconds_for(plan, COMPANION, attempts, budget), "agree")
 
 
 def _sample(plan: Plan, attempts: Sequence[Attempt], base: Attempt, budget: Budget) -> Start | None:
     """All of them or none: a vote that cannot be won is not begun."""
     asked = sum(attempt.purpose == "sample" and attempt.rung == base.rung for attempt in attempts)
-    seconds = _seconds(plan, base.rung, attempts, budget)
-    if not _spare(plan, attempts, plan.samples - asked) or seconds < base.seconds:
+    seconds = seconds_for(plan, base.rung, attempts, budget)
+    if not spare(plan, attempts, plan.samples - asked) or seconds < base.seconds:
         return None
-    if _obstacle(plan, plan.rungs[base.rung], attempts) is not None:
+    if obstacle(plan, plan.rungs[base.rung], attempts) is not None:
         return None
     return Start(base.rung, seconds, "sample")
 
@@ -486,84 +371,24 @@ def _sample(plan: Plan, attempts: Sequence[Attempt], base: Attempt, budget: Budg
 def _early(plan: Plan, attempts: Sequence[Attempt], unsure: Attempt, budget: Budget) -> Start | None:
     if _passed_by(attempts, unsure) or any(attempt.purpose == "early" for attempt in attempts):
         return None
-    index, _ = _next_rung(plan, attempts)
-    return None if index is None else Start(index, _seconds(plan, index, attempts, budget), "early")
+    index, _ = next_rung(plan, attempts)
+    return None if index is None else Start(index, seconds_for(plan, index, attempts, budget), "early")
 
 
 def _repair(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Start | None:
     """The same rung again, for an answer of a broken form that has just ended, if it can be had in the time that is left."""
     last = next(iter(reversed(ladder(attempts))), None)
-    if last is None or last.error is not None or not _small(plan, last.rung):
+    if last is None or last.error is not None or not plan.small(last.rung):
         return None
     if _reason(last) not in MENDABLE or _passed_by(attempts, last):
         return None
     tried = sum(attempt.purpose == "repair" and attempt.rung == last.rung for attempt in attempts)
-    seconds = _seconds(plan, last.rung, attempts, budget)
-    if tried >= plan.repair or not _spare(plan, attempts, 1) or seconds < last.seconds:
+    seconds = seconds_for(plan, last.rung, attempts, budget)
+    if tried >= plan.repair or not spare(plan, attempts, 1) or seconds < last.seconds:
         return None
-    if _obstacle(plan, plan.rungs[last.rung], attempts) is not None:
+    if obstacle(plan, plan.rungs[last.rung], attempts) is not None:
         return None
     return Start(last.rung, seconds, "repair")
-
-
-def _spare(plan: Plan, attempts: Sequence[Attempt], count: int) -> bool:
-    """May `count` attempts be spent here, and one be left for a higher rung where there is one?"""
-    asked = _asked(attempts)
-    kept = 1 if can_climb(plan, attempts, asked) else 0
-    return len(attempts) + count + kept <= plan.max_attempts
-
-
-def _asked(attempts: Sequence[Attempt]) -> int:
-    """The highest rung that was asked."""
-    return max([attempt.rung for attempt in attempts], default=COMPANION)
-
-
-def _seconds(plan: Plan, index: int, attempts: Sequence[Attempt], budget: Budget) -> float:
-    """Its own timeout at most, and the reserve is left where a higher rung could be asked after it."""
-    asked = index if index != COMPANION else _asked(attempts)
-    last = len(attempts) + 1 >= plan.max_attempts or not can_climb(plan, attempts, asked)
-    left = budget.seconds if last else budget.seconds * (1 - plan.reserve)
-    return min(plan.rung(index).timeout, left)
-
-
-def _next_rung(plan: Plan, attempts: Sequence[Attempt]) -> tuple[int | None, GiveUp | None]:
-    """The lowest rung above all that were asked that can be asked, or why there is none."""
-    asked = _asked(attempts)
-    obstacles: list[GiveUp] = []
-    for index in range(asked + 1, len(plan.rungs)):
-        if plan.agreement in BESIDE and _small(plan, index) and _alone(attempts):
-            continue
-        obstacle = _obstacle(plan, plan.rungs[index], attempts)
-        if obstacle is None:
-            return index, None
-        obstacles.append(obstacle)
-    if obstacles:
-        return None, obstacles[-1]
-    last = next(iter(reversed(ladder(attempts))), None)
-    if plan.top_proves and last is not None and last.error is None:
-        return None, GiveUp("unavailable", policy="ladder")
-    return None, GiveUp("invalid" if last is not None and last.error is None else "exhausted")
-
-
-def _alone(attempts: Sequence[Attempt]) -> bool:
-    """The companion gave nothing that a small answer could agree, or be weighed, with."""
-    companion = next((attempt for attempt in attempts if attempt.purpose == "agree"), None)
-    return companion is not None and not companion.running and not _votes(companion)
-
-
-def _obstacle(plan: Plan, rung: Rung, attempts: Sequence[Attempt]) -> GiveUp | None:
-    if len(attempts) >= plan.max_attempts:
-        return GiveUp("unavailable", policy="attempts")
-    if not plan.modality <= rung.modality:
-        return GiveUp("unavailable", policy="modality")
-    if rung.missing:
-        return GiveUp("unavailable", missing=rung.missing)
-    if plan.egress == "local" and rung.cloud:
-        return GiveUp("unavailable", policy="egress")
-    # An empty purse blocks paid rungs only: local ones go on serving.
-    if plan.max_usd is not None and rung.paid and sum(attempt.cost for attempt in attempts) >= plan.max_usd:
-        return GiveUp("unavailable", policy="budget")
-    return None
 
 
 def _unproven(plan: Plan, attempts: Sequence[Attempt]) -> Deliver | None:

@@ -10,6 +10,8 @@ what was held back. Calls, the finish and all that follows a call wait for the e
 import re
 from collections.abc import Sequence
 
+from msgspec import Struct, field
+
 from gateway.fold import Fold
 from wire.types import Chunk
 
@@ -17,16 +19,15 @@ SENTENCE = re.compile(r"[.!?…][\"')\]]*(?=\s|$)|[。！？]|\n")
 """Where a sentence ends."""
 
 
-class Gate:
+class Gate(Struct, eq=False):
     """One attempt's chunks: held while shut, passed on once open; folded into drafts all the while."""
 
-    def __init__(self) -> None:
-        self.fold = Fold()
-        self.is_open = False
-        self.dropped = 0
-        """Characters that came and will never go out."""
-        self._held: list[Chunk] = []
-        self._lag: int | None = None
+    fold: Fold = field(default_factory=Fold)
+    is_open: bool = False
+    dropped: int = 0
+    """Characters that came and will never go out."""
+    _held: list[Chunk] = []
+    _lag: int | None = None
 
     @property
     def lags(self) -> bool:

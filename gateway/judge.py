@@ -33,15 +33,27 @@ async def judge(validators: Sequence[Validator], drafts: Sequence[Draft], ask: A
         nothing = Verdict("fail", "truncated", "finished", "no choice in the answer")
         return nothing, [nothing]
     undecided: Verdict | None = None
-    if not all(draft.whole for draft in drafts):
-        undecided = Verdict("undecided", "truncated", "finished", "the answer has not come to its end")
-    told = [undecided] if undecided else []
+    told: list[Verdict] = []
+    for draft in drafts:
+        if draft.finish is None:
+            undecided = Verdict("undecided", "truncated", "finished", "the answer has not come to its end")
+            told.append(undecided)
+            break
     for validator in validators:
-        ours, name = _kind(type(validator))
+        ours, name, passed = _kind(type(validator))
         for draft in drafts:
-            verdict = _asked(validator, draft, ask, name) if ours else await _foreign(validator, draft, ask, name)
+            if ours:
+                try:
+                    verdict = validator.check(draft, ask)
+                except Exception as exc:
+                    verdict = _raised(exc, name)
+            else:
+                verdict = await _foreign(validator, draft, ask, name)
+            if verdict is PASS:
+                told.append(passed)
+                continue
             if not verdict.validator:
-                verdict = _passed(name) if verdict is PASS else _named(verdict, name)
+                verdict = _named(verdict, name)
             told.append(verdict)
             if verdict.opinion == "fail":
                 return verdict, told
@@ -54,7 +66,7 @@ def fails(validators: Sequence[Validator], drafts: Sequence[Draft], ask: Ask) ->
     """The first failed hard check of an answer that still grows. Foreign validators are not asked: one that hangs would hold every piece
     of the answer; they judge the end."""
     for validator in validators:
-        ours, name = _kind(type(validator))
+        ours, name, _ = _kind(type(validator))
         if not ours or getattr(validator, "soft", False):
             continue
         for draft in drafts:
@@ -63,13 +75,6 @@ def fails(validators: Sequence[Validator], drafts: Sequence[Draft], ask: Ask) ->
                 if verdict.opinion == "fail":
                     return verdict if verdict.validator else _named(verdict, name)
     return None
-
-
-def _asked(validator: Validator, draft: Draft, ask: Ask, name: str) -> Verdict:
-    try:
-        return validator.check(draft, ask)
-    except Exception as exc:
-        return _raised(exc, name)
 
 
 async def _foreign(validator: Validator, draft: Draft, ask: Ask, name: str) -> Verdict:
@@ -136,16 +141,12 @@ def _settle(future: "asyncio.Future[Verdict]", verdict: Verdict | None, failure:
 
 
 @lru_cache(maxsize=256)
-def _kind(validator: type[Validator]) -> tuple[bool, str]:
-    """Is it one of ours, and its name. Kept: looked up for every check (0.1 us instead of 0.6)."""
+def _kind(validator: type[Validator]) -> tuple[bool, str, Verdict]:
+    """Is it one of ours, its name, and its PASS. Kept: looked up for every check (0.1 us instead of 1.2)."""
     module = validator.__module__
     ours = module.startswith("gateway.validators.")
-    return ours, module.removeprefix("gateway.validators.") if ours else validator.__name__
-
-
-@lru_cache(maxsize=256)
-def _passed(name: str) -> Verdict:
-    return _named(PASS, name)
+    name = module.removeprefix("gateway.validators.") if ours else validator.__name__
+    return ours, name, _named(PASS, name)
 
 
 def _named(verdict: Verdict, name: str) -> Verdict:

@@ -4,7 +4,7 @@
 
 Plain orjson and a thread behind a queue (`gateway.backlog`): measured 1 us a line, structlog 13 us, stdlib logging with json
 13 us; and a stderr that nobody reads blocks no request. Until `start` and after `close` lines are written at once. Requests stand in
-the order in which they ended, and are told some at a time (`gateway.setup.Live.observe`): a line about the process may stand before
+the order in which they ended, and are told some at a time (`gateway.setup.Live.tell`): a line about the process may stand before
 those of requests that ended 10 ms earlier.
 
 What may stand in a line: names from the configuration, ids, counts, seconds, money. Never prompt or answer text and never a
@@ -73,7 +73,7 @@ class Log:
     def requests(self, records: Sequence[Record]) -> None:
         """The one line of each request."""
         if not self._off:
-            self._lines([access_line(record) for record in records])
+            self._lines(access_lines(records))
 
     def line(self, data: bytes) -> None:
         """One line that is encoded already, newline included. Never waits once `start` was called; raises nothing."""
@@ -159,36 +159,39 @@ class _AccessLine(Struct, frozen=True, omit_defaults=True):
     span_id: str = ""
 
 
-def access_line(record: Record) -> bytes:
-    """The log line of one request: where it went, how it ended, how long, how much. No text, newline included. 1.4 us; 2.2 as a dict."""
-    tokens, trace = record.tokens, record.trace
-    line = _AccessLine(
-        _moment(record.time),
-        "info" if record.status < 500 else "error",
-        "request",
-        record.id,
-        record.route,
-        record.mode,
-        record.outcome,
-        record.reason,
-        record.served,
-        len(record.attempts),
-        record.status,
-        round(record.seconds.total, 6),
-        tokens.input,
-        tokens.output,
-        record.cost,
-        record.escalation,
-        record.late_verdict,
-        record.error,
-        record.tenant,
-        trace.id if trace else "",
-        trace.span if trace else "",
-    )
-    try:
-        return _encode(line) + b"\n"
-    except (TypeError, ValueError):
-        return _dumps(structs.asdict(line))
+def access_lines(records: Sequence[Record]) -> list[bytes]:
+    """The log line of each request: where it went, how it ended, how long, how much. No text, newline included. 1.4 us; 2.2 as a dict."""
+    lines = []
+    for record in records:
+        tokens, trace = record.tokens, record.trace
+        line = _AccessLine(
+            datetime.fromtimestamp(record.time, UTC),
+            "info" if record.status < 500 else "error",
+            "request",
+            record.id,
+            record.route,
+            record.mode,
+            record.outcome,
+            record.reason,
+            record.served,
+            len(record.attempts),
+            record.status,
+            round(record.seconds.total, 6),
+            tokens.input,
+            tokens.output,
+            record.cost,
+            record.escalation,
+            record.late_verdict,
+            record.error,
+            record.tenant,
+            trace.id if trace else "",
+            trace.span if trace else "",
+        )
+        try:
+            lines.append(_encode(line) + b"\n")
+        except (TypeError, ValueError):
+            lines.append(_dumps(structs.asdict(line)))
+    return lines
 
 
 class JsonHandler(logging.Handler):

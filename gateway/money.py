@@ -14,6 +14,8 @@ PER = 1_000_000
 CHARS_PER_TOKEN = 4
 """Where nobody counted: OpenAI's rule of thumb for English."""
 _UNKNOWN = Tokens()
+_MAPPING = (dict, Mapping)
+"""For isinstance: what nearly all are is told at once, a Mapping by a call into Python."""
 
 
 def cost(tokens: Tokens, price: Price) -> float:
@@ -41,11 +43,15 @@ def estimate(body: Json, answer_chars: int = 0) -> Tokens:
     Counted is the text of all messages (with names, tool calls, refusals), the tools and the answer's schema. Images, audio
     and files count nothing: their price differs by provider and size. Any shape of body is taken, none raises.
     """
-    chars = sum(_message_chars(m) for m in _items(body.get("messages")))
-    chars += _json_chars(body.get("tools")) + _json_chars(body.get("functions"))
+    chars = 0
+    for message in _items(body.get("messages")):
+        if isinstance(message, _MAPPING):
+            chars += _message_chars(message)
     form = body.get("response_format")
-    if isinstance(form, Mapping):
-        chars += _json_chars(form.get("json_schema"))
+    schema = form.get("json_schema") if isinstance(form, _MAPPING) else None
+    for value in (body.get("tools"), body.get("functions"), schema):
+        if value:
+            chars += _json_chars(value)
     return Tokens(input=_tokens(chars), output=_tokens(answer_chars), estimated=True)
 
 
@@ -53,14 +59,16 @@ def _tokens(chars: int) -> int:
     return -(-max(0, chars) // CHARS_PER_TOKEN)
 
 
-def _message_chars(message: Any) -> int:
-    if not isinstance(message, Mapping):
-        return 0
-    chars = _text_chars(message.get("content")) + _text_chars(message.get("refusal")) + _text_chars(message.get("name"))
-    for call in _items(message.get("tool_calls")):
-        function = call.get("function") if isinstance(call, Mapping) else None
-        if isinstance(function, Mapping):
-            chars += _text_chars(function.get("name")) + _text_chars(function.get("arguments"))
+def _message_chars(message: Mapping[str, Any]) -> int:
+    chars = 0
+    for name in ("content", "refusal", "name"):
+        if text := message.get(name):
+            chars += len(text) if isinstance(text, str) else _text_chars(text)
+    if calls := message.get("tool_calls"):
+        for call in _items(calls):
+            function = call.get("function") if isinstance(call, _MAPPING) else None
+            if isinstance(function, _MAPPING):
+                chars += _text_chars(function.get("name")) + _text_chars(function.get("arguments"))
     return chars
 
 
@@ -68,14 +76,16 @@ def _text_chars(content: Any) -> int:
     """Characters of a string, or of the text parts of a list of content parts."""
     if isinstance(content, str):
         return len(content)
-    parts = (part for part in _items(content) if isinstance(part, Mapping))
-    texts = (part.get("text") or part.get("refusal") for part in parts)
-    return sum(len(text) for text in texts if isinstance(text, str))
+    chars = 0
+    for part in _items(content):
+        if isinstance(part, _MAPPING):
+            text = part.get("text") or part.get("refusal")
+            if isinstance(text, str):
+                chars += len(text)
+    return chars
 
 
 def _json_chars(value: Any) -> int:
-    if not value:
-        return 0
     try:
         return len(canonical(value))
     except (TypeError, ValueError):  # orjson: nested too deeply, an integer past 64 bits

@@ -26,8 +26,10 @@ from gateway.calls import (
     validators_for,
 )
 from gateway.choose import choose
-from gateway.escalate import OPINIONS, Budget, Deliver, GiveUp, Start, Stop, can_climb, effect, needed, next_step
+from gateway.escalate import Deliver, Start, Stop, effect, needed, next_step
+from gateway.fold import Fold
 from gateway.judge import fails, judge
+from gateway.plan import OPINIONS, Budget, GiveUp, can_climb
 from gateway.race import Came, Ended, Race
 from gateway.refusal import refusal, upstream
 from gateway.setup import Live
@@ -39,6 +41,8 @@ from wire.types import Chunk, Sink
 
 STRIDE = 16
 """Characters of an answer that flows, after which the hard checks look at it again."""
+TOGETHER = 16
+"""Chunks that have gone out and are folded at once, while what folds them is at hand: each alone it comes out of a cold cache."""
 
 
 class Opening(Struct, frozen=True):
@@ -48,6 +52,9 @@ class Opening(Struct, frozen=True):
     degraded: bool
     head: Mapping[str, str]
     """The upstream's response headers, for an answer that is passed through unchanged."""
+    whole: Fold | None = None
+    """The answer, where all of it has come and it goes out unchanged to a caller who wants it whole: then no chunks follow. It need not be
+    folded again (2 us)."""
 
 
 async def answer(
@@ -62,19 +69,23 @@ async def answer(
             live.waste.earn(story.route.name, story.route.waste)
         winner = await _climb(live, story, race)
         story.delivered = winner
-        yield Opening(winner.rung.name, story.degraded, winner.gate.fold.head)
-        lag = story.route.lag if story.route is not None and winner.flows and winner.running else None
-        if chunks := rendered(story, winner, winner.gate.open(lag)):
+        whole = _whole(story, winner)
+        yield Opening(winner.rung.name, story.degraded, winner.gate.fold.head, whole)
+        chunks = _first(story, winner) if whole is None else ()
+        if chunks or whole is not None:
             story.first_byte = story.setup.clock() - story.started
-            yield _shown(story, chunks)
+        if chunks:
+            yield chunks
         while winner.running:
             if chunks := await _more(story, winner, race, sink):
                 yield _shown(story, chunks)
         if winner.gate.fold.usage is None and not story.verbatim:
             yield [Chunk(usage=story.estimated(winner))]
-        await _late_verdict(story, winner)
+        if winner.verdict is None or winner.verdict.opinion != "pass":
+            await _late_verdict(story, winner)
         story.complete = True
-        _remember(live, story, winner)
+        if winner.gate.fold.called:
+            _remember(live, story, winner)
     except WeirError as error:
         story.failure = error
         raise
@@ -84,8 +95,27 @@ async def answer(
     finally:
         if story.granted and not story.settled:
             live.waste.settle(story.decision.route, story.vain, wasted=story.speculation() == "wasted")
+        story.over = story.setup.clock()
         live.tell(story.record)
-        live.after(story)
+        if story.route is not None and story.route.name in story.setup.aside:
+            live.after(story)
+
+
+def _whole(story: Story, winner: AttemptStory) -> Fold | None:
+    """`Opening.whole`."""
+    fold, route = winner.gate.fold, story.route
+    if winner.running or story.asked.wants.stream or story.verbatim or (route is not None and route.render is not None):
+        return None
+    return fold if fold.plain and fold.usage is not None else None
+
+
+def _first(story: Story, winner: AttemptStory) -> Sequence[Chunk]:
+    """What goes out as the gate opens."""
+    route = story.route
+    chunks: Sequence[Chunk] = winner.gate.open(route.lag if route and winner.flows and winner.running else None)
+    if route is not None and route.render is not None:
+        chunks = rendered(story, winner, chunks)
+    return _shown(story, chunks)
 
 
 def _shown(story: Story, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
@@ -97,29 +127,33 @@ def _shown(story: Story, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
 
 async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
     """Ask rungs as `next_step` says until one may be delivered. Raises WeirError when none may."""
+    clock, due = story.setup.clock, story.due()
     while True:
-        step = next_step(story.plan, story.snapshots(), Budget(story.left()))
+        past = story.snapshots() if story.attempts else ()
+        step = next_step(story.plan, past, Budget(due - clock()))
         if isinstance(step, Start):
             _start(live, story, race, step)
+            if story.plan.beside:
+                continue
         elif isinstance(step, Stop):
             race.stop(step.number)
-            story.attempts[step.number].stop(story.setup.clock())
+            story.attempts[step.number].stop(clock())
+            continue
         elif isinstance(step, Deliver):
             for attempt in story.attempts:
                 if attempt.running and attempt.number != step.number:
                     race.stop(attempt.number)
-                    attempt.stop(story.setup.clock())
+                    attempt.stop(clock())
             story.degraded = step.degraded
             return story.attempts[step.number]
         elif isinstance(step, GiveUp):
             raise _given_up(story, step)
-        else:
-            await _event(live, story, race)
-            if story.plan.agreement == "weighed":
-                for attempt in await weigh(story):
-                    _ahead(live, story, attempt)
-            if story.granted and not story.settled:
-                _settle(live, story)
+        await _event(live, story, race, due)
+        if story.plan.agreement == "weighed":
+            for attempt in await weigh(story):
+                _ahead(live, story, attempt)
+        if story.granted and not story.settled:
+            _settle(live, story)
 
 
 def _start(live: Live, story: Story, race: Race, step: Start) -> None:
@@ -127,25 +161,21 @@ def _start(live: Live, story: Story, race: Race, step: Start) -> None:
     now, price = story.setup.clock(), story.setup.prices[rung.name]
     attempt = AttemptStory(len(story.attempts), step.rung, rung, price, now, now + step.seconds, step.purpose)
     story.attempts.append(attempt)
-    attempt.growing = growing(story, attempt)
-    call = call_for(
-        story,
-        rung,
-        step.seconds,
-        held=may_hold(story, attempt),
-        watched=attempt.growing is not None,
-        attempt=attempt if step.purpose else None,
-    )
-    alone = not any(other.running for other in story.attempts[:-1])
-    attempt.live = call.live
+    if story.route is not None and story.route.looks:
+        attempt.growing = growing(story, attempt)
+    attempt.live = attempt.growing is not None or (story.asked.wants.stream and not may_hold(story, attempt))
+    call = call_for(story, rung, step.seconds, live=attempt.live, attempt=attempt if step.purpose else None)
+    alone = attempt.number == 0 or not any(other.running for other in story.attempts[:-1])
     race.start(attempt.number, story.setup.backends[rung.name].stream(call), alone=alone)
-    _ahead(live, story, attempt)
+    if attempt.growing is not None:
+        _ahead(live, story, attempt)
 
 
-async def _event(live: Live, story: Story, race: Race) -> None:
-    """Wait for what happens next to any attempt, and take it in."""
+async def _event(live: Live, story: Story, race: Race, due: float) -> None:
+    """Wait for what happens next to any attempt, and take it in. due: when the time for all of them is up."""
     clock = story.setup.clock
-    seconds, now = story.left(), clock()
+    now = clock()
+    seconds = due - now
     for running in story.attempts:
         if running.running and running.deadline - now < seconds:
             seconds = running.deadline - now
@@ -159,7 +189,7 @@ async def _event(live: Live, story: Story, race: Race) -> None:
         _take(live, story, story.attempts[-1], chunk, now)
     if event is None:
         under_way = [a for a in story.attempts if a.running]
-        late = [a for a in under_way if now >= a.deadline or story.left() <= 0]
+        late = [a for a in under_way if now >= a.deadline or now >= due]
         # The loop's clock counts milliseconds: the time of the first to end has come, whatever ours says.
         for attempt in late or sorted(under_way, key=lambda a: a.deadline)[:1]:
             race.stop(attempt.number)
@@ -240,9 +270,15 @@ def _fails(story: Story, attempt: AttemptStory) -> Verdict | None:
 
 async def _more(story: Story, winner: AttemptStory, race: Race, sink: Sink | None) -> Sequence[Chunk]:
     """What came after the commit. A transport that breaks now is an error, never a silent end."""
-    lags = winner.gate.lags
-    through = None if sink is None or lags or story.verbatim else _through(story, winner, sink)
-    event = await race.more(story.setup.settings.server.idle, through)
+    lags, idle = winner.gate.lags, story.setup.settings.server.idle
+    if sink is None or lags or story.verbatim:
+        event = await race.more(idle)
+    else:
+        gone: list[Chunk] = []
+        try:
+            event = await race.more(idle, _through(story, winner, sink, gone))
+        finally:  # also when the caller leaves: the Record tells what he got
+            _went(winner, gone)
     if event is not None and not isinstance(event, Ended):
         if lags:
             return _flow(story, winner, race, event)
@@ -257,17 +293,25 @@ async def _more(story: Story, winner: AttemptStory, race: Race, sink: Sink | Non
     return await _last(story, winner) if winner.gate.lags else []
 
 
-def _through(story: Story, winner: AttemptStory, sink: Sink) -> Sink:
-    """What is done to chunks about which nothing is left to decide: `sink` gets them, and they are folded."""
+def _through(story: Story, winner: AttemptStory, sink: Sink, gone: list[Chunk]) -> Sink:
+    """What is done to chunks about which nothing is left to decide: `sink` gets them, and they are folded, the last of them by `_went`."""
 
     def through(chunks: Sequence[Chunk]) -> bool:
-        if not sink(_shown(story, chunks)):
+        plain = len(chunks) == 1 and chunks[0].logprobs is None
+        if not sink(chunks if plain else _shown(story, chunks)):
             return False
-        winner.chunks += len(chunks)
-        winner.gate.pass_on(chunks)
+        gone.extend(chunks)
+        if len(gone) >= TOGETHER:
+            _went(winner, gone)
         return True
 
     return through
+
+
+def _went(winner: AttemptStory, gone: list[Chunk]) -> None:
+    winner.chunks += len(gone)
+    winner.gate.pass_on(gone)
+    gone.clear()
 
 
 def _flow(story: Story, winner: AttemptStory, race: Race, chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -321,7 +365,7 @@ def _given_up(story: Story, step: GiveUp) -> WeirError:
 
 
 def _remember(live: Live, story: Story, winner: AttemptStory) -> None:
-    """While a tool loop is open, the rung that asked the question answers."""
-    if story.route is not None and not story.straight and any(d.tool_calls for d in winner.gate.fold.drafts()):
+    """While a tool loop is open, the rung that asked the question answers. winner: has called a tool."""
+    if story.route is not None and not story.straight:
         query = story.asked.query
         live.sessions.remember(query.tenant, query.session, story.decision.route, winner.rung.name)

@@ -13,10 +13,10 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
-from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeVar, overload
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from wire.errors import BackendError, Broken
 from wire.types import Chunk, Sink
@@ -32,6 +32,15 @@ class Came(Struct, frozen=True):
 class Ended(Struct, frozen=True):
     number: int
     error: BackendError | None = None
+
+
+class Alone(Struct, frozen=True):
+    """The one attempt that runs, where it is read by whoever waits."""
+
+    number: int
+    source: AsyncGenerator[Chunk, None]
+    step: Callable[..., Awaitable[Sequence[Chunk]]]
+    """`source.step` (`backends._steps`), or its like where a backend has none, which takes no sink."""
 
 
 class Deadlines:
@@ -80,38 +89,36 @@ class Tasks(Protocol):
     def create_task(self, coro: Coroutine[Any, Any, T], /) -> asyncio.Task[T]: ...
 
 
-class Race:
-    def __init__(self, group: Tasks, size: int = 64, deadlines: Deadlines | None = None) -> None:
-        self._group = group
-        self._size = size
-        self._deadlines = deadlines or Deadlines()
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._alone: tuple[int, AsyncGenerator[Chunk, None]] | None = None
-        self._stopped: list[AsyncGenerator[Chunk, None]] = []
-        self._reader: asyncio.Task[object] | None = None
-        self._expired = False
-        self._until = 0.0
-        """The loop's time until which an attempt that a sink hears has more time than its wait was given."""
+class Race(Struct, eq=False, dict=True):
+    group: Tasks
+    size: int = 64
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    alone: Alone | None = None
+    _tasks: dict[int, asyncio.Task[None]] = {}
+    _stopped: list[AsyncGenerator[Chunk, None]] = []
+    _reader: asyncio.Task[object] | None = None
+    _expired: bool = False
+    _until: float = 0.0
+    """The loop's time until which an attempt that a sink hears has more time than its wait was given."""
 
     def start(self, number: int, chunks: AsyncGenerator[Chunk, None], *, alone: bool = False) -> None:
         """alone: it is only read while somebody waits for its next event, and `event` ends it when it comes to the end of its seconds.
         Whoever starts one so ends with `close`."""
-        if alone and self._alone is None and not self._tasks:
-            self._alone = number, chunks
+        if alone and self.alone is None and not self._tasks:
+            self.alone = Alone(number, chunks, getattr(chunks, "step", None) or partial(_step, chunks))
             return
-        if self._alone is not None:
-            first, source = self._alone
-            self._alone = None
-            self._tasks[first] = self._group.create_task(self._run(first, source))
-        self._tasks[number] = self._group.create_task(self._run(number, chunks))
+        if self.alone is not None:
+            first, self.alone = self.alone, None
+            self._tasks[first.number] = self.group.create_task(self._run(first.number, first.source))
+        self._tasks[number] = self.group.create_task(self._run(number, chunks))
 
     def stop(self, number: int) -> None:
         """Ends the attempt; nothing of it comes out any more."""
-        if self._alone is not None and self._alone[0] == number:
-            source = self._alone[1]
-            self._alone = None
+        if self.alone is not None and self.alone.number == number:
+            source = self.alone.source
+            self.alone = None
             self._stopped.append(source)
-            self._group.create_task(_closed(source))
+            self.group.create_task(_closed(source))
             return
         task = self._tasks.pop(number, None)
         if task is not None:
@@ -126,29 +133,25 @@ class Race:
     @cached_property
     def _queue(self) -> "asyncio.Queue[Came | Ended]":
         """Only where attempts run side by side (2 us)."""
-        return asyncio.Queue(self._size)
-
-    @property
-    def alone(self) -> bool:
-        """One attempt runs, and is read by whoever waits."""
-        return self._alone is not None
+        return asyncio.Queue(self.size)
 
     async def close(self) -> None:
         """`stop_all`, also from a task that is being cancelled: a source that was alone has been closed when this returns."""
-        self._deadlines.drop(self)
-        alone, self._alone = self._alone, None
+        self.deadlines.drop(self)
+        alone, self.alone = self.alone, None
         if alone is not None:
-            self._stopped.append(alone[1])
-        self.stop_all()
+            self._stopped.append(alone.source)
+        if self._tasks:
+            self.stop_all()
         for source in self._stopped:
             await _closed(source)
 
     async def event(self, seconds: float) -> Came | Ended | None:
         """The next event of an attempt that was not stopped; None after `seconds` without one."""
-        alone = self._alone
+        alone = self.alone
         if alone is not None:
-            chunk = await self._read(anext(alone[1]), seconds)
-            return Came(alone[0], chunk) if isinstance(chunk, Chunk) else chunk
+            chunk = await self._read(alone.source.__anext__, seconds)
+            return Came(alone.number, chunk) if isinstance(chunk, Chunk) else chunk
         try:
             async with asyncio.timeout(max(seconds, 0)):
                 while True:
@@ -163,54 +166,53 @@ class Race:
     async def more(self, seconds: float, sink: Sink | None = None) -> Sequence[Chunk] | Ended | None:
         """As `event`, of the one attempt that runs: all its chunks that came together, where its backend can say so (`backends._steps`).
         sink: gets them where they come, and whoever waits here is woken only for what it does not take; each gives `seconds` more."""
-        alone = self._alone
-        step: Callable[[Sink | None], Awaitable[Sequence[Chunk]]] | None = (
-            getattr(alone[1], "step", None) if alone else None
-        )
-        if step is None:
+        alone = self.alone
+        if alone is None:
             event = await self.event(seconds)
             return [event.chunk] if isinstance(event, Came) else event
         if sink is None:
-            return await self._read(step(None), seconds)
+            return await self._read(alone.step, seconds)
 
-        time = self._deadlines.loop.time
+        time = self.deadlines.loop.time
 
         def taken(chunks: Sequence[Chunk]) -> bool:
             self._until = time() + seconds
             return sink(chunks)
 
-        return await self._read(step(taken), seconds)
+        return await self._read(partial(alone.step, taken), seconds)
 
-    async def rest(self, seconds: float, chunks: list[Chunk]) -> Ended | None:
+    def rest(self, seconds: float, chunks: list[Chunk]) -> Coroutine[Any, Any, Ended | None]:
         """The end of the attempt that runs `alone`; all that still comes of it goes into `chunks`. None after `seconds` without an end.
         For an answer that comes whole (6 us less than its chunk and its end as events)."""
-        assert self._alone is not None
-        return await self._read(self._drained(self._alone[1], chunks), seconds)
+        assert self.alone is not None
+        return self._read(self.alone.step, seconds, chunks.extend)
 
-    async def _drained(self, source: AsyncGenerator[Chunk, None], chunks: list[Chunk]) -> None:
-        step: Callable[[None], Awaitable[Sequence[Chunk]]] | None = getattr(source, "step", None)
-        try:
-            while not self._expired:  # a source may swallow that it was stopped
-                if step is None:
-                    chunks.append(await anext(source))
-                else:
-                    chunks += await step(None)
-        except StopAsyncIteration:
-            pass
+    @overload
+    async def _read(self, ask: Callable[[], Awaitable[T]], seconds: float) -> T | Ended | None: ...
 
-    async def _read(self, reading: Awaitable[T | None], seconds: float) -> T | Ended | None:
-        """What `reading` brings of the attempt that runs alone; nothing is its end."""
-        assert self._alone is not None
-        number = self._alone[0]
-        reader = self._reader = asyncio.current_task(self._deadlines.loop)
+    @overload
+    async def _read(
+        self, ask: Callable[[], Awaitable[T]], seconds: float, keep: Callable[[T], None]
+    ) -> Ended | None: ...
+
+    async def _read(
+        self, ask: Callable[[], Awaitable[T]], seconds: float, keep: Callable[[T], None] | None = None
+    ) -> T | Ended | None:
+        """What `ask` brings of the attempt that runs alone, or its end. keep: is given it, and `ask` is asked until the end."""
+        assert self.alone is not None
+        number = self.alone.number
+        reader = self._reader = asyncio.current_task(self.deadlines.loop)
         assert reader is not None
-        self._until = 0.0
-        self._deadlines.set(self, seconds)
+        if self._until:
+            self._until = 0.0
+        self.deadlines.set(self, seconds)
         found: T | Ended | None = None
         try:
-            found = await reading
-            if found is None:
-                found = Ended(number)
+            if keep is None:
+                found = await ask()
+            else:
+                while not self._expired:  # a source may swallow that it was stopped
+                    keep(await ask())
         except StopAsyncIteration:
             found = Ended(number)
         except BackendError as exc:
@@ -228,14 +230,14 @@ class Race:
                 raise asyncio.CancelledError
             return None
         if isinstance(found, Ended):
-            self._alone = None
+            self.alone = None
         return found
 
     def expire(self) -> None:
         """The event that is waited for is late; where nobody waits, the next wait has a time of its own."""
-        left = self._until - self._deadlines.loop.time()
+        left = self._until - self.deadlines.loop.time()
         if self._reader is not None and left > 0:
-            self._deadlines.set(self, left)
+            self.deadlines.set(self, left)
         elif self._reader is not None:
             self._expired = True
             self._reader.cancel()
@@ -254,6 +256,10 @@ class Race:
         if task is not None and task.cancelling():  # stopped, and the backend raised something else on its way out
             return
         await self._queue.put(Ended(number, error))
+
+
+async def _step(source: AsyncGenerator[Chunk, None], sink: Sink | None = None) -> Sequence[Chunk]:
+    return [await anext(source)]
 
 
 def _broken(exc: Exception) -> Broken:

@@ -1,11 +1,11 @@
 """The Record: what happened to one request. The contract with everything that comes after.
 
-Made once, before the last byte goes out, and counted soon after, with others, but before anybody reads what was counted
-(`gateway.setup.Live.observe`). Metrics, log, `weir why`, replay, the page and the conversion loop read this frozen value and nothing
+Told before the last byte goes out, made and counted soon after, with others, but before anybody reads what was counted
+(`gateway.setup.Live.tell`). Metrics, log, `weir why`, replay, the page and the conversion loop read this frozen value and nothing
 else. It holds no prompt and no answer: hashes, lengths, scores, verdicts, seconds, money.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -22,6 +22,9 @@ sent it to the top; degraded: delivered unproven; straight: bypass, observe or a
 gave an answer that may be delivered; failed: an error of ours or of the last rung; cancelled: the caller left."""
 
 
+AttemptOutcome = Literal["delivered", "rejected", "error", "stopped"]
+
+
 class VerdictRecord(Struct, frozen=True, omit_defaults=True):
     validator: str
     opinion: str
@@ -34,7 +37,7 @@ class VerdictRecord(Struct, frozen=True, omit_defaults=True):
 class AttemptRecord(Struct, frozen=True, omit_defaults=True):
     number: int
     rung: str
-    outcome: Literal["delivered", "rejected", "error", "stopped"]
+    outcome: AttemptOutcome
     reason: str = ""
     """One of wire.errors.Reason when it was rejected or failed."""
     error: str = ""
@@ -54,7 +57,7 @@ class AttemptRecord(Struct, frozen=True, omit_defaults=True):
     cost: float = 0.0
     finish: str = ""
     purpose: str = ""
-    """"" for a rung of the ladder in its turn; else repair, sample, agree or early (`gateway.escalate.Purpose`)."""
+    """"" for a rung of the ladder in its turn; else repair, sample, agree or early (`gateway.plan.Purpose`)."""
     chunks: int = 0
     """Pieces in which the answer came."""
     calls: Sequence[str] = ()
@@ -214,7 +217,8 @@ class JudgedRecord(Struct, frozen=True, omit_defaults=True, tag_field="kind", ta
     version: int = VERSION
 
 
-_encoder = msgspec.json.Encoder()
+encode: Callable[["Record | ShadowRecord | JudgedRecord"], bytes] = msgspec.json.Encoder().encode
+"""One JSON line, without the newline. ASCII line separators in values are escaped by JSON itself."""
 _decoder = msgspec.json.Decoder(Record)
 _shadows = msgspec.json.Decoder(ShadowRecord)
 
@@ -222,11 +226,6 @@ _shadows = msgspec.json.Decoder(ShadowRecord)
 def decode_shadow(line: bytes) -> ShadowRecord:
     """Raises msgspec.DecodeError or ValidationError for a line that is none."""
     return _shadows.decode(line)
-
-
-def encode(record: "Record | ShadowRecord | JudgedRecord") -> bytes:
-    """One JSON line, without the newline. ASCII line separators in values are escaped by JSON itself."""
-    return _encoder.encode(record)
 
 
 def decode(line: bytes) -> Record:

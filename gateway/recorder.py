@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -52,7 +52,9 @@ class Recorder:
         self._file = RotatingFile(folder / FILE, max_bytes=max_bytes, files=files)
         self._backlog: Backlog[bytes] = Backlog(self._write, limit=queue, name="weir-recorder")
         self._memory = memory
-        self._ring: OrderedDict[str, Record] = OrderedDict()
+        self._ring: OrderedDict[str, bytes | Record] = OrderedDict()
+        """By id, the oldest first. As lines, which are made anyway: a Record is some forty objects, and memory that comes back to the
+        request's work long after it has left the processor's cache. What cannot be encoded is kept as it is."""
         self._refused = 0
         self._unwritten = 0
         self._on_drop = on_drop
@@ -67,18 +69,19 @@ class Recorder:
     def record(self, records: Sequence[Record]) -> None:
         """Keep these Records. Returns at once and raises nothing, whatever happens. Encoded here and not in the thread: it costs the same
         (2.2 us each), as both need the interpreter, and there a batch of 200 would keep the loop from it for 0.4 ms."""
-        ring, memory = self._ring, self._memory
+        ring = self._ring
         lines = []
         for record in records:
             try:
-                if memory:
-                    ring[record.id] = record
-                    ring.move_to_end(record.id)
-                    if len(ring) > memory:
-                        ring.popitem(last=False)
-                lines.append(encode(record))
+                if record.id in ring:  # the newest of an id is kept, as the newest
+                    del ring[record.id]
+                ring[record.id] = record
+                ring[record.id] = line = encode(record)
+                lines.append(line)
             except Exception as exc:
                 self._foreign(exc)
+        for _ in range(len(ring) - self._memory):
+            ring.popitem(last=False)
         if refused := self._backlog.put_all(lines):
             self._refuse(refused)
 
@@ -99,11 +102,11 @@ class Recorder:
 
     def find(self, id: str) -> Record | None:
         """The Record of request `id`, while it is among the last `memory` ones."""
-        return self._ring.get(id)
+        return next(_records([self._ring[id]]), None) if id in self._ring else None
 
     def recent(self, n: int = 50) -> list[Record]:
         """The last `n` Records, newest first."""
-        return list(islice(reversed(self._ring.values()), max(0, n)))
+        return list(_records(islice(reversed(self._ring.values()), max(0, n))))
 
     def start(self) -> None:
         """Start writing. What was recorded before waits in the queue. Called once, by the lifespan."""
@@ -232,6 +235,13 @@ def stored(folder: Path) -> Iterator[Record]:
             for line in lines:
                 with contextlib.suppress(msgspec.MsgspecError):
                     yield decode(line)
+
+
+def _records(kept: Iterable[bytes | Record]) -> Iterator[Record]:
+    """As on disk: a line that is no Record, as one of its numbers is none, is left out."""
+    for each in kept:
+        with contextlib.suppress(msgspec.MsgspecError):
+            yield decode(each) if isinstance(each, bytes) else each
 
 
 @contextlib.contextmanager

@@ -24,8 +24,9 @@ from typing import Literal, cast
 from msgspec import Struct, structs
 
 from gateway.decide import Decision, Route, Rung, decide
-from gateway.escalate import OPINIONS, Attempt, Budget, Deliver, GiveUp, Plan, Start, effect, next_step, plan
+from gateway.escalate import Deliver, Start, effect, next_step
 from gateway.money import cost
+from gateway.plan import OPINIONS, Attempt, Budget, GiveUp, Plan, plan
 from gateway.record import AttemptRecord, Record
 from gateway.validators.base import PASS, Ask, Opinion, Validator, Verdict
 from gateway.validators.sure_enough import SureEnough
@@ -90,7 +91,7 @@ def redecide(record: Record, terms: Terms) -> Again:
 
 
 def _enforced(route: Route, record: Record) -> bool:
-    """As `choose.enforced`. Which conversations a canary takes cannot be told from a Record of another mode, only how many."""
+    """As `choose.choose`. Which conversations a canary takes cannot be told from a Record of another mode, only how many."""
     if route.mode != "canary":
         return route.mode == "enforce"
     if record.mode == "canary":

@@ -7,7 +7,8 @@ caller's own. `x-should-retry: false` (honoured by OpenAI's clients) where askin
 
 from collections.abc import Sequence
 
-from gateway.escalate import Attempt, GiveUp, Plan, ladder, rejection
+from gateway.escalate import rejection
+from gateway.plan import Attempt, GiveUp, Plan, ladder
 from wire.errors import (
     BackendError,
     BadRequest,

@@ -50,6 +50,7 @@ async def drive(app: Application, listening: socket.socket, ready: Callable[[], 
     server = app.live.setup.settings.server
     config = uvicorn.Config(
         app.surface,
+        interface="asgi3",
         http=Connection,
         lifespan="on",
         access_log=False,

@@ -5,15 +5,17 @@ The only mutable thing on the line, owned by the one pipeline that answers the r
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from itertools import repeat
 from typing import Literal
+
+from msgspec import Struct, field
 
 from gateway import escalate, money, suspects
 from gateway.confidence import Second
 from gateway.decide import Decision, Route, Rung
 from gateway.gate import Gate
 from gateway.growing import Growing
-from gateway.record import VERSION, AttemptRecord, Facts, Outcome, Record, Seconds, VerdictRecord
+from gateway.plan import OPINIONS, Attempt, Plan, Purpose
+from gateway.record import VERSION, AttemptOutcome, AttemptRecord, Facts, Outcome, Record, Seconds, VerdictRecord
 from gateway.setup import Setup
 from gateway.validators.base import Verdict
 from wire.errors import BackendError, Reason, WeirError
@@ -24,54 +26,43 @@ from wire.types import Asked, Draft, Json, Price, Scores, Tokens
 NONE = Tokens()
 
 
-class AttemptStory:
+class AttemptStory(Struct, eq=False):
     """One attempt: its gate, its times, its verdicts."""
 
+    number: int
+    index: int
+    """As in `plan.Attempt.rung`."""
+    rung: Rung
+    price: Price
+    started: float
+    deadline: float
+    """On the pipeline's clock."""
+    purpose: Purpose = ""
+    gate: Gate = field(default_factory=Gate)
+    live: bool = True
+    """Its answer comes piece by piece; else whole."""
+    running: bool = True
+    came: bool = False
+    chunks: int = 0
+    first: float | None = None
+    ended: float | None = None
+    verdict: Verdict | None = None
+    verdicts: list[Verdict] = []
+    error: BackendError | None = None
+    stopped: bool = False
+    growing: Growing | None = None
+    """Looks at the answer as it comes, where the plan asks for that."""
+    looked: int = 0
+    """Characters of the growing answer that the hard checks have seen."""
+    flows: bool = False
+    answer: str = ""
+    """Canonical form, where the plan asks for it."""
+    calls: tuple[str, ...] = ()
+    """Names of the tools called, where the plan asks for them."""
+    known: float | None = None
+    """`probability`, once the answer was judged."""
     second: Second | None = None
-    """What a second model said, where its answer was weighed with this one. Of the class: hardly any attempt has one of its own."""
-
-    def __init__(
-        self,
-        number: int,
-        index: int,
-        rung: Rung,
-        price: Price,
-        started: float,
-        deadline: float,
-        purpose: escalate.Purpose = "",
-    ) -> None:
-        self.number = number
-        self.index = index
-        """As in `escalate.Attempt.rung`."""
-        self.purpose = purpose
-        self.rung = rung
-        self.price = price
-        self.started = started
-        self.deadline = deadline
-        """On the pipeline's clock."""
-        self.gate = Gate()
-        self.live = True
-        """Its answer comes piece by piece; else whole."""
-        self.running = True
-        self.came = False
-        self.chunks = 0
-        self.first: float | None = None
-        self.ended: float | None = None
-        self.verdict: Verdict | None = None
-        self.verdicts: list[Verdict] = []
-        self.error: BackendError | None = None
-        self.stopped = False
-        self.growing: Growing | None = None
-        """Looks at the answer as it comes, where the plan asks for that."""
-        self.looked = 0
-        """Characters of the growing answer that the hard checks have seen."""
-        self.flows = False
-        self.answer = ""
-        """Canonical form, where the plan asks for it."""
-        self.calls: tuple[str, ...] = ()
-        """Names of the tools called, where the plan asks for them."""
-        self.known: float | None = None
-        """`probability`, once the answer was judged."""
+    """What a second model said, where its answer was weighed with this one."""
 
     def end(self, now: float, error: BackendError | None = None) -> None:
         self.running = False
@@ -86,92 +77,103 @@ class AttemptStory:
     @property
     def probability(self) -> float | None:
         """That the answer is right: the rung's own, else what a check found; None when nobody knows."""
-        for draft in self.gate.fold.drafts():
-            if draft.probability is not None:
-                return draft.probability
+        if self.gate.fold.probability is not None:
+            return self.gate.fold.probability
         for verdict in self.verdicts:
             if verdict.probability is not None:
                 return verdict.probability
         return None
 
-    def snapshot(self, prompt: Callable[[], Tokens], *, verbatim: bool, priced: bool) -> escalate.Attempt:
-        return escalate.Attempt(
-            number=self.number,
-            rung=self.index,
-            running=self.running,
-            begun=self.gate.fold.begun or (verbatim and self.came),
-            verdict=self.verdict,
-            error=self.error.reason if self.error else None,
-            cost=money.cost(self.tokens(prompt), self.price) if priced else 0.0,
-            purpose=self.purpose,
-            stopped=self.stopped,
-            seconds=0.0 if self.ended is None else self.ended - self.started,
-            answer=self.answer,
-            calls=self.calls,
-            probability=self.known,
-            unsure=self.growing is not None and self.growing.unsure,
-            flows=self.flows,
-        )
-
     def tokens(self, prompt: Callable[[], Tokens]) -> Tokens:
         """As the upstream counted, else estimated: `prompt` for the input, four characters a token for the output. An upstream that
         answered with an error has cost nothing."""
-        if self.gate.fold.usage is not None:
-            return count(self.gate.fold.usage)
+        usage = self.gate.fold.usage
+        return self.estimated(prompt) if usage is None else count(usage)
+
+    def estimated(self, prompt: Callable[[], Tokens]) -> Tokens:
+        """`tokens` where the upstream counted none."""
         if self.error is not None and not self.came and self.error.reason != "timeout":
             return NONE
         output = money.estimate({}, sum(map(_size, self.gate.fold.drafts()))).output
         return Tokens(prompt().input, 0, output, estimated=True)
 
 
-class Story:
-    def __init__(self, setup: Setup, asked: Asked, request_id: str) -> None:
-        self.setup = setup
-        self.asked = asked
-        self.id = request_id
-        self.started = setup.clock()
-        self.time = setup.now()
-        self.decision = Decision("", "straight")
-        self.route: Route | None = None
-        self.mode = ""
-        self.scores = Scores({})
-        self.plan = escalate.Plan(())
-        self.verbatim = False
-        self.straight = False
-        self.would = ""
-        self.attempts: list[AttemptStory] = []
-        self.delivered: AttemptStory | None = None
-        self.degraded = False
-        self.complete = False
-        """The delivered answer came to its end."""
-        self.failure: WeirError | None = None
-        self.accept_seconds: float | None = None
-        self.parse_seconds = 0.0
-        """What passed before `started`."""
-        self.router_seconds = 0.0
-        self.check_seconds = 0.0
-        self.first_byte: float | None = None
-        self.late = ""
-        self.granted = False
-        """The route's waste budget has paid for an early start."""
-        self.settled = False
-        """And knows what came of it."""
-        self.vain = 0.0
-        """How likely that start is thrown away."""
-        self.credential: Callable[[], str] = str
-        """The caller's own key, for a rung with `auth: passthrough`; in no Record. Looked for when such a rung is asked: it is
-        hashed for that (0.5 us)."""
-        self.trace: Trace | None = None
+class Story(Struct, eq=False, dict=True):
+    """A Struct, as its attempts are: a third of the time that thirty assignments take."""
+
+    setup: Setup
+    asked: Asked
+    id: str
+    started: float = 0.0
+    """On the setup's clock."""
+    time: float = 0.0
+    """Unix seconds of that."""
+    decision: Decision = Decision("", "straight")
+    route: Route | None = None
+    mode: str = ""
+    scores: Scores = Scores({})
+    plan: Plan = Plan(())
+    verbatim: bool = False
+    straight: bool = False
+    would: str = ""
+    attempts: list[AttemptStory] = []
+    delivered: AttemptStory | None = None
+    degraded: bool = False
+    complete: bool = False
+    """The delivered answer came to its end."""
+    failure: WeirError | None = None
+    accept_seconds: float | None = None
+    parse_seconds: float = 0.0
+    """What passed before `started`."""
+    router_seconds: float = 0.0
+    check_seconds: float = 0.0
+    first_byte: float | None = None
+    late: str = ""
+    granted: bool = False
+    """The route's waste budget has paid for an early start."""
+    settled: bool = False
+    """And knows what came of it."""
+    vain: float = 0.0
+    """How likely that start is thrown away."""
+    credential: Callable[[], str] = str
+    """The caller's own key, for a rung with `auth: passthrough`; in no Record. Looked for when such a rung is asked: it is
+    hashed for that (0.5 us)."""
+    trace: Trace | None = None
+    over: float | None = None
+    """On the setup's clock; None while it is under way. From then on nothing of it changes, as its Record is made a little later."""
+
+    def __post_init__(self) -> None:
+        self.started = self.setup.clock()
+        self.time = self.setup.now()
 
     # -- what the pipeline asks -----------------------------------------------------------------------------------------------------
 
-    def snapshots(self) -> list[escalate.Attempt]:
-        return [self._snapshot(attempt) for attempt in self.attempts]
-
-    def _snapshot(self, attempt: AttemptStory) -> escalate.Attempt:
-        # What it cost so far matters to a purse only, and is not counted for nothing.
-        priced = self.plan.max_usd is not None
-        return attempt.snapshot(lambda: self.prompt, verbatim=self.verbatim, priced=priced)
+    def snapshots(self) -> list[Attempt]:
+        """The attempts as they stand now. Made by position, as in `record`."""
+        priced = self.plan.max_usd is not None  # what it cost matters to a purse only, and is not counted for nothing
+        found = []
+        for attempt in self.attempts:
+            error, ended, growing = attempt.error, attempt.ended, attempt.growing
+            found.append(
+                Attempt(
+                    attempt.number,
+                    attempt.index,
+                    attempt.running,
+                    attempt.gate.fold.begun or (self.verbatim and attempt.came),
+                    attempt.verdict,
+                    None if error is None else error.reason,
+                    money.cost(attempt.tokens(lambda: self.prompt), attempt.price) if priced else 0.0,
+                    attempt.purpose,
+                    attempt.stopped,
+                    0.0 if ended is None else ended - attempt.started,
+                    attempt.answer,
+                    attempt.calls,
+                    attempt.known,
+                    growing is not None and growing.unsure,
+                    attempt.flows,
+                )
+            )
+        return found
 
     @cached_property
     def prompt(self) -> Tokens:
@@ -184,10 +186,9 @@ class Story:
         counts = {"prompt_tokens": used.input, "completion_tokens": used.output}
         return {**counts, "total_tokens": used.input + used.output}
 
-    def left(self) -> float:
-        """Seconds for the whole ladder, until the first byte."""
-        seconds = self.route.seconds if self.route else self.setup.settings.server.deadline
-        return self.started + seconds - self.setup.clock()
+    def due(self) -> float:
+        """When the time for the whole ladder is up, until the first byte: on the pipeline's clock."""
+        return self.started + (self.route.seconds if self.route is not None else self.setup.settings.server.deadline)
 
     def outcome(self) -> Outcome:
         if self.failure is not None:
@@ -211,7 +212,7 @@ class Story:
             (attempt, reason)
             for attempt, reason in zip(self.attempts, reasons, strict=True)
             if reason is not None
-            and attempt.purpose not in escalate.OPINIONS
+            and attempt.purpose not in OPINIONS
             and (attempt is not self.delivered or self.degraded)
         ]
 
@@ -220,8 +221,6 @@ class Story:
 
     def _reasons(self) -> list[Reason | None]:
         """By attempt, why its answer was not taken; None where it was, or where that is still open."""
-        if len(self.attempts) == 1 and self._taken(self.attempts[0]):
-            return [None]
         past = self.snapshots()
         return [
             None if self._taken(attempt) else escalate.rejection(self.plan, past, snapshot)
@@ -242,24 +241,26 @@ class Story:
     def record(self) -> Record:
         """Structs are made by position here: msgspec looks a name up among all fields, which makes a Record 1.6 us instead of 0.4, and
         Facts and each attempt 0.8 instead of 0.14."""
-        now = self.setup.clock()
-        decision, scores, route, delivered, failure = (
-            self.decision, self.scores, self.route, self.delivered, self.failure
+        setup, asked, decision, scores, route, delivered, failure = (
+            self.setup, self.asked, self.decision, self.scores, self.route, self.delivered, self.failure
         )  # fmt: skip
+        now = setup.clock() if self.over is None else self.over
         outcome = self.outcome()
-        reasons = self._reasons()
-        attempts = list(map(self._attempt, self.attempts, reasons, repeat(now)))
-        upstream = cost = 0.0
-        for attempt in attempts:
-            upstream += attempt.seconds
-            cost += attempt.cost
+        single = len(self.attempts) == 1 and delivered is not None and delivered.error is None and not self.degraded
+        reasons = [None] if single else self._reasons()
+        attempts, upstream, cost = [], 0.0, 0.0
         served, finish, chars, calls, used = "", "", 0, 0, NONE
-        if delivered is not None:
-            served, used, chars = delivered.rung.name, attempts[delivered.number].tokens, -delivered.gate.dropped
-            finish = attempts[delivered.number].finish
-            for draft in delivered.gate.fold.drafts():
-                chars += _size(draft)
-                calls += len(draft.tool_calls)
+        for attempt, rejected in zip(self.attempts, reasons, strict=True):
+            drafts = attempt.gate.fold.drafts()
+            told = self._attempt(attempt, drafts, rejected, now)
+            attempts.append(told)
+            upstream += told.seconds
+            cost += told.cost
+            if attempt is delivered:
+                served, used, finish, chars = told.rung, told.tokens, told.finish, -attempt.gate.dropped
+                for draft in drafts:
+                    chars += _size(draft)
+                    calls += len(draft.tool_calls)
         top = route.top.name if route is not None else served
         return Record(
             self.id,
@@ -270,8 +271,8 @@ class Story:
             decision.reason,
             self._facts(),
             VERSION,
-            self.asked.dialect,
-            self.asked.query.tenant,
+            asked.dialect,
+            asked.query.tenant,
             decision.direct or outcome == "direct",
             decision.score,
             dict(scores.by_route),
@@ -280,7 +281,7 @@ class Story:
             scores.errors,
             attempts,
             served,
-            self._escalation(reasons) if len(attempts) > 1 or delivered is None or self.degraded else "",
+            "" if single else self._escalation(reasons),
             200 if failure is None else failure.status,
             "" if failure is None else failure.code or "error",
             finish,
@@ -301,11 +302,11 @@ class Story:
             ),
             used,
             cost,
-            money.cost(used, self.setup.prices[top]) if top and delivered is not None else 0.0,
-            self.setup.digest,
-            self.setup.router_digest,
-            "" if route is None else _calibration(route),
-            self.setup.version,
+            money.cost(used, setup.prices[top]) if top and delivered is not None else 0.0,
+            setup.digest,
+            setup.router_digest,
+            "" if route is None else route.calibrated,
+            setup.version,
             self.trace,
         )
 
@@ -315,24 +316,31 @@ class Story:
         found = [reason for attempt, reason in self._rejected(reasons) if below is None or attempt.index < below]
         return found[-1] if found else ""
 
-    def _attempt(self, attempt: AttemptStory, rejected: Reason | None, now: float) -> AttemptRecord:
-        rung, error, started = attempt.rung, attempt.error, attempt.started
-        used = attempt.tokens(lambda: self.prompt)
-        drafts = attempt.gate.fold.drafts()
-        meta = attempt.gate.fold.meta
+    def _attempt(
+        self, attempt: AttemptStory, drafts: Sequence[Draft], rejected: Reason | None, now: float
+    ) -> AttemptRecord:
+        rung, error, started, fold = attempt.rung, attempt.error, attempt.started, attempt.gate.fold
+        used = attempt.estimated(lambda: self.prompt) if fold.usage is None else count(fold.usage)
+        meta = fold.meta
+        outcome: AttemptOutcome
+        if error is not None:
+            outcome = "error"
+        elif attempt is self.delivered:
+            outcome = "delivered" if self.complete else "stopped"
+        else:
+            outcome = "rejected" if rejected else "stopped"
+        verdicts = []
+        for said in attempt.verdicts:
+            passed = said.opinion == "pass" and not said.detail
+            verdicts.append(_passed(said.validator) if passed else _verdict(said))
         return AttemptRecord(
             attempt.number,
             rung.name,
-            _fate(attempt, rejected, delivered=attempt is self.delivered, complete=self.complete),
+            outcome,
             rejected or "",
             "" if error is None else error.message,
             str(meta.get("model") or rung.digest) if meta else rung.digest,
-            [
-                _passed(v.validator)
-                if v.opinion == "pass" and not v.detail
-                else VerdictRecord(v.validator, v.opinion, v.reason or "", v.detail)
-                for v in attempt.verdicts
-            ],
+            verdicts,
             attempt.probability,
             rung.threshold,
             str(meta.get("tier", "")) if meta else "",
@@ -345,15 +353,17 @@ class Story:
             (drafts[0].finish or "") if drafts else "",
             attempt.purpose,
             attempt.chunks,
-            [name for name in attempt.calls if name in self.asked.query.tool_names] if attempt.calls else [],
+            [name for name in attempt.calls if name in self.asked.query.tool_names] if attempt.calls else (),
             None if attempt.second is None else attempt.second.agrees,
         )
 
     def _facts(self) -> Facts:
-        query, hashed = self.asked.query, self.setup.text_hash
+        asked, hashed = self.asked, self.setup.text_hash
+        query = asked.query
+        text, session, headers, loop = query.text, query.session, query.headers, query.tool_loop
         return Facts(
             query.model,
-            hashed(query.text) if query.text else "",
+            hashed(text) if text else "",
             query.signature,
             query.system,
             query.tools,
@@ -362,13 +372,13 @@ class Story:
             query.schema_name,
             query.turns,
             query.chars,
-            len(query.text),
+            len(text),
             _sorted(query.modality),
-            query.tool_loop,
-            _hashed(hashed, query.session) if query.session else "",
-            self.asked.wants.stream,
-            suspects.retries(query.headers),
-            query.tool_loop and suspects.failed(self.asked.body),
+            loop,
+            _session(hashed, session) if len(session) <= _KEPT else hashed(session),
+            asked.wants.stream,
+            suspects.retries(headers) if suspects.RETRIES in headers else 0,
+            loop and suspects.failed(asked.body),
         )
 
 
@@ -376,14 +386,10 @@ _KEPT = 64
 """Characters of a session that is kept: what Weir makes up is shorter, what callers name may be anything."""
 
 
-def _hashed(hashed: Callable[[str], str], session: str) -> str:
-    return _session(hashed, session) if len(session) <= _KEPT else hashed(session)
-
-
 @lru_cache(maxsize=4096)
 def _session(hashed: Callable[[str], str], session: str) -> str:
     """A session comes again: 0.1 us instead of 0.45. Texts do not, and are not kept."""
-    return hashed(session)
+    return hashed(session) if session else ""
 
 
 @lru_cache(maxsize=64)
@@ -397,22 +403,8 @@ def _passed(validator: str) -> VerdictRecord:
     return VerdictRecord(validator, "pass")
 
 
-def _calibration(route: Route) -> str:
-    """That of the lowest rung that has one."""
-    for rung in route.ladder:
-        if rung.calibrated:
-            return rung.calibrated
-    return ""
-
-
-def _fate(
-    attempt: AttemptStory, rejected: str | None, *, delivered: bool, complete: bool
-) -> Literal["delivered", "rejected", "error", "stopped"]:
-    if attempt.error is not None:
-        return "error"
-    if delivered:
-        return "delivered" if complete else "stopped"
-    return "rejected" if rejected else "stopped"
+def _verdict(said: Verdict) -> VerdictRecord:
+    return VerdictRecord(said.validator, said.opinion, said.reason or "", said.detail)
 
 
 def _size(draft: Draft) -> int:

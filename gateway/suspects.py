@@ -10,11 +10,10 @@ None of them proves anything: parallel agents ask the same thing, tools fail by 
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from msgspec import Struct
-
-from gateway.record import Facts, Record
+from gateway.record import Record
 
 MINUTES = 10.0
 """Within so long, asked again is asked again."""
@@ -29,7 +28,7 @@ ERROR = re.compile(
 """How the result of a tool that failed begins: a word, or the first key of its JSON. The messages dialect writes `is_error` as the word."""
 
 
-class Suspect(Struct, frozen=True):
+class Suspect(NamedTuple):
     """Whose answer is suspected, and why."""
 
     route: str
@@ -71,28 +70,30 @@ class Suspects:
 
     def look(self, record: Record) -> Sequence[Suspect]:
         """What this request says of the answer before it in its session (of its own, where there was none)."""
-        facts = record.facts
-        if not facts.session:
-            return _found(facts, record.route, "", again=False) if facts.retries or facts.tool_error else ()
-        session, question = (record.tenant, facts.session), (facts.signature, facts.text_hash)
-        before = self._last.get(session)
-        if before is not None and record.time - before[3] > 60 * MINUTES:
-            before = None
-        route, rung = before[:2] if before is not None else (record.route, "")
-        again = before is not None and before[2] == question and not facts.tool_loop and facts.text_hash != ""
-        found = _found(facts, route, rung, again=again) if again or facts.retries or facts.tool_error else ()
-        if record.served:
-            self._last[session] = (record.route, record.served, question, record.time)
-            self._last.move_to_end(session)
-            if len(self._last) > self._size:
-                self._last.popitem(last=False)
-        return found
+        facts, route, rung, again = record.facts, record.route, "", False
+        retried = facts.retries > 0
+        if facts.session:
+            last = self._last
+            session, question = (record.tenant, facts.session), (facts.signature, facts.text_hash)
+            before = last.get(session)
+            if before is not None and record.time - before[3] <= 60 * MINUTES:
+                route, rung, asked, _ = before
+                again = asked == question and not facts.tool_loop and facts.text_hash != ""
+            if record.served:
+                last[session] = (record.route, record.served, question, record.time)
+                last.move_to_end(session)
+                if len(last) > self._size:
+                    last.popitem(last=False)
+        if again or retried or facts.tool_error:
+            return _found(route, rung, retried, facts.tool_error, again=again)
+        return ()
 
 
-def _found(facts: Facts, route: str, rung: str, *, again: bool) -> list[Suspect]:
-    found = [Suspect(route, rung, "retried")] if facts.retries else []
-    if facts.tool_error:
+@lru_cache(maxsize=1024)
+def _found(route: str, rung: str, retried: bool, tool_error: bool, *, again: bool) -> Sequence[Suspect]:
+    found = [Suspect(route, rung, "retried")] if retried else []
+    if tool_error:
         found.append(Suspect(route, rung, "tool_error"))
     elif again:
         found.append(Suspect(route, rung, "asked_again"))
-    return found
+    return tuple(found)

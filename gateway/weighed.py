@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from gateway.calls import ask_of, validators_for
 from gateway.confidence import Second
-from gateway.escalate import OPINIONS
 from gateway.judge import judge
+from gateway.plan import OPINIONS
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Verdict
 from wire.types import Draft

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import translate
 from functools import cached_property
-from typing import Annotated, Any, Self
+from operator import not_
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator, model_validator
 
@@ -28,9 +29,18 @@ HEX = re.compile(r"[0-9a-f]{16}")
 WILD = re.compile(r"[*?[]")
 """What makes a glob more than a name."""
 
-Test = Callable[[Query], bool]
-Glob = Callable[[str], object]
-"""Does a value match? It does where what comes back is true."""
+Holds = Callable[[Any], object]
+"""Does a value meet a condition? It does where what comes back is true."""
+
+
+class Condition(NamedTuple):
+    """On one attribute of a Query. Nearly all of them are one call into C."""
+
+    attribute: str
+    holds: Holds
+
+    def __call__(self, query: Query) -> bool:
+        return bool(self.holds(getattr(query, self.attribute)))
 
 
 def _hash_or_flag(value: Any) -> Any:
@@ -134,9 +144,9 @@ class Match(_Part):
         return self
 
     @cached_property
-    def tests(self) -> Mapping[str, Test]:
+    def tests(self) -> Mapping[str, Condition]:
         """The given conditions by name, compiled once. Headers are one condition."""
-        return dict(_tests(self))
+        return {name: Condition(attribute, holds) for name, attribute, holds in _tests(self)}
 
     def __getstate__(self) -> dict[Any, Any]:
         """Without what is compiled: a configuration travels to other processes."""
@@ -149,64 +159,52 @@ def matches(match: Match, query: Query) -> bool:
     return all(test(query) for test in match.tests.values())
 
 
-def _tests(match: Match) -> Iterator[tuple[str, Test]]:
-    """Conditions in the order of their cost: the cheap ones first, the regex last."""
+def _tests(match: Match) -> Iterator[tuple[str, str, Holds]]:
+    """Each condition's name, the attribute of a Query that it is about, and what must hold of that. In the order of their cost: the cheap
+    ones first, the regex last."""
     for name in ("stream", "tool_loop"):
         wanted = getattr(match, name)
         if wanted is not None:
-            yield name, _equals(name, wanted)
+            yield name, name, frozenset({wanted}).__contains__
     for name in ("system", "signature", "tools", "schema"):
         digest = getattr(match, "schema_" if name == "schema" else name)
         if digest is not None:
-            yield name, _hash(name, digest)
+            yield name, name, _hash(digest)
     for name in ("turns", "chars"):
         span = getattr(match, name)
         if span is not None:
-            yield name, _range(name, span)
+            yield name, name, span.holds
     if match.text_chars is not None:
-        yield "text_chars", _text_range(match.text_chars)
+        yield "text_chars", "text", _length(match.text_chars)
     if match.modality is not None:
-        yield "modality", _contains(frozenset(_many(match.modality)))
+        yield "modality", "modality", frozenset(_many(match.modality)).issubset
     for name in ("model", "schema_name", "tenant", "session"):
         globs = getattr(match, name)
         if globs is not None:
-            yield name, _named(name, _glob(globs))
+            yield name, name, _glob(globs)
     if match.tool_names is not None:
-        yield "tool_names", _tool_names(match.tool_names)
+        yield "tool_names", "tool_names", _tool_names(match.tool_names)
     if match.header:
-        yield "header", _headers({name: _glob(globs) for name, globs in match.header.items()})
+        yield "header", "headers", _headers({name: _glob(globs) for name, globs in match.header.items()})
     if match.text is not None:
-        yield "text", _text(_regex(match.text))
+        yield "text", "text", _text(_regex(match.text))
 
 
 def _many(value: Globs) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
-def _equals(name: str, wanted: object) -> Test:
-    return lambda query: getattr(query, name) == wanted
-
-
-def _hash(name: str, wanted: bool | Globs) -> Test:
+def _hash(wanted: bool | Globs) -> Holds:
     if isinstance(wanted, bool):
-        return lambda query: bool(getattr(query, name)) is wanted
-    digests = frozenset(_many(wanted))
-    return lambda query: getattr(query, name) in digests
+        return bool if wanted else not_
+    return frozenset(_many(wanted)).__contains__
 
 
-def _range(name: str, span: Range) -> Test:
-    return lambda query: span.holds(getattr(query, name))
+def _length(span: Range) -> Holds:
+    return lambda text: span.holds(len(text))
 
 
-def _text_range(span: Range) -> Test:
-    return lambda query: span.holds(len(query.text))
-
-
-def _contains(wanted: frozenset[str]) -> Test:
-    return lambda query: wanted <= query.modality
-
-
-def _glob(globs: Globs) -> Glob:
+def _glob(globs: Globs) -> Holds:
     """Names in full are looked up, patterns are one expression: 0.1 and 0.3 us instead of 0.9."""
     if not any(WILD.search(glob) for glob in _many(globs)):
         return frozenset(_many(globs)).__contains__
@@ -214,24 +212,19 @@ def _glob(globs: Globs) -> Glob:
     return re.compile("|".join(map(translate, _many(globs)))).match
 
 
-def _named(name: str, glob: Glob) -> Test:
-    return lambda query: bool(glob(getattr(query, name)))
-
-
-def _tool_names(wanted: ToolNames) -> Test:
+def _tool_names(wanted: ToolNames) -> Holds:
     one = _glob(wanted.any) if wanted.any else None
     each = tuple(_glob(glob) for glob in wanted.all)
 
-    def test(query: Query) -> bool:
-        names = query.tool_names
+    def test(names: Sequence[str]) -> bool:
         return (one is None or any(map(one, names))) and all(any(map(glob, names)) for glob in each)
 
     return test
 
 
-def _headers(wanted: Mapping[str, Glob]) -> Test:
-    def test(query: Query) -> bool:
-        return all(name in query.headers and glob(query.headers[name]) for name, glob in wanted.items())
+def _headers(wanted: Mapping[str, Holds]) -> Holds:
+    def test(headers: Mapping[str, str]) -> bool:
+        return all(name in headers and glob(headers[name]) for name, glob in wanted.items())
 
     return test
 
@@ -257,8 +250,8 @@ def _regex(pattern: str) -> Callable[[str], bool]:
     return test
 
 
-def _text(found: Callable[[str], bool]) -> Test:
-    return lambda query: found(query.text[:TEXT_LIMIT])
+def _text(found: Callable[[str], bool]) -> Holds:
+    return lambda text: found(text[:TEXT_LIMIT])
 
 
 class RulesConfig(RouterConfig):
@@ -274,7 +267,7 @@ class Rules:
 
     def __init__(self, config: RulesConfig, routes: Sequence[RouteSpec], resources: RouterResources) -> None:
         """Raises pydantic.ValidationError for a `match:` that cannot be read."""
-        # The tests themselves, not the Match objects: a third of the time where there are a hundred routes.
+        # The conditions themselves, not the Match objects: a third of the time where there are a hundred routes.
         self._rules = tuple(
             (route.name, tuple(tuple(match.tests.values()) for match in found))
             for route in routes
@@ -284,20 +277,14 @@ class Rules:
     async def score(self, query: Query) -> Scores:
         scores: dict[str, float] = {}
         for name, found in self._rules:
-            if _any(found, query):
-                scores[name] = 1 / (len(scores) + 1)
+            for conditions in found:
+                for attribute, holds in conditions:
+                    if not holds(getattr(query, attribute)):
+                        break
+                else:  # all conditions of one of the matches hold
+                    scores[name] = 1 / (len(scores) + 1)
+                    break
         return Scores(scores, None, "rules")
-
-
-def _any(found: tuple[tuple[Test, ...], ...], query: Query) -> bool:
-    """All tests of one of the matches hold."""
-    for tests in found:
-        for test in tests:
-            if not test(query):
-                break
-        else:
-            return True
-    return False
 
 
 def read_matches(value: Any) -> tuple[Match, ...]:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends._secret import Secret
-from gateway.log import JsonHandler, Log, access_line, capture_logging, where
+from gateway.log import JsonHandler, Log, access_lines, capture_logging, where
 from gateway.record import AttemptRecord, Facts, Record, Seconds
 from tests.waiting import PATIENCE, until
 from wire.types import Tokens
@@ -100,7 +100,7 @@ def record(**more: Any) -> Record:
 
 def test_a_request_is_one_line_without_text() -> None:
     """Where it went, how it ended, how long, how much; nothing that the caller wrote."""
-    line = access_line(record())
+    (line,) = access_lines([record()])
     assert orjson.loads(line) == {
         "time": "1970-01-01T00:00:00Z", "level": "info", "event": "request", "id": "req_1", "route": "intents",
         "mode": "enforce", "outcome": "escalated", "reason": "matched", "served": "cloud", "attempts": 2, "status": 200,
@@ -108,12 +108,19 @@ def test_a_request_is_one_line_without_text() -> None:
     }  # fmt: skip
     assert line.endswith(b"\n")
     assert b"secret" not in line
-    assert (
-        "\\ud800" in orjson.loads(access_line(record(route="\ud800")))["route"]
-    )  # what JSON cannot say is a line all the same
-    assert orjson.loads(access_line(record(status=503, error="escalation_unavailable", tenant="ops"))).items() >= {
+    failed = record(status=503, error="escalation_unavailable", tenant="ops")
+    assert orjson.loads(access_lines([failed])[0]).items() >= {
         "level": "error", "error": "escalation_unavailable", "tenant": "ops",
     }.items()  # fmt: skip
+
+
+def test_what_json_cannot_say_is_a_line_all_the_same() -> None:
+    """And the lines beside it are as they are without it."""
+    odd, plain = record(route="\ud800"), record(tenant="a\nb\r\u2028\x85")
+    first, second, third = access_lines([plain, odd, plain])
+    assert "\\ud800" in orjson.loads(second)["route"]
+    assert [first, third] == access_lines([plain, plain])
+    assert orjson.loads(first)["tenant"] == plain.tenant
 
 
 class Stuck(io.BytesIO):

@@ -2,13 +2,15 @@
 
 from typing import Any, ClassVar, cast
 
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from gateway.confidence import Second
 from gateway.decide import Decision, Route, Rung
 from gateway.record import VERSION, Facts, Seconds, VerdictRecord
 from gateway.setup import Setup
-from gateway.story import AttemptStory, Story, _hashed, _session
+from gateway.story import AttemptStory, Story, _session
 from gateway.validators.base import Verdict
 from wire.errors import TimedOut
 from wire.traceparent import Trace
@@ -157,10 +159,46 @@ def test_nobody_answered() -> None:
     assert record.seconds == Seconds(accept=None)
 
 
+@given(
+    st.sampled_from(["pass", "fail", "undecided"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["", "early"]),
+)
+def test_the_usual_request_is_told_like_any_other(
+    opinion: Any, complete: bool, degraded: bool, timed_out: bool, purpose: Any
+) -> None:
+    """Where one attempt was made, and its answer taken, nobody asks why it was not: whoever asked would hear nothing."""
+    made = story()
+    one = attempt(made, purpose=purpose)
+    one.gate.feed(Chunk(delta={"content": "{}"}, finish="stop", usage=USAGE))
+    one.verdict = Verdict(opinion, None if opinion == "pass" else "schema", "fits_schema")
+    one.end(102.0, TimedOut("late") if timed_out else None)
+    made.delivered, made.complete, made.degraded = one, complete, degraded
+    record = made.record()
+    reasons = made._reasons()
+    assert record.escalation == made._escalation(reasons)
+    assert record.attempts[0].reason == (reasons[0] or "")
+    assert record.speculation == ""
+
+
+def test_a_record_tells_of_the_moment_when_the_request_was_over() -> None:
+    """It is made a little later, with others: what passed in between is in none of its times."""
+    setup = Fixed()
+    made = story(setup)
+    attempt(made)  # is still under way when the caller leaves
+    made.over, setup.time = 103.0, 109.0
+    record = made.record()
+    assert (record.seconds.total, record.attempts[0].seconds) == (3.0, 2.0)
+
+
 def test_only_short_sessions_are_kept() -> None:
     """Hashed all the same: a caller who names each one anew, at the length of a head, fills no memory."""
     _session.cache_clear()
-    assert [_hashed(str.upper, "a" * length) for length in (8, 64, 65, 60_000)] == [
-        "A" * n for n in (8, 64, 65, 60_000)
-    ]
+    lengths = (8, 64, 65, 60_000)
+    made = [story() for _ in lengths]
+    for one, length in zip(made, lengths, strict=True):
+        one.asked = structs.replace(one.asked, query=structs.replace(QUERY, session="a" * length))
+    assert [one.record().facts.session for one in made] == ["hash of " + "a" * length for length in lengths]
     assert _session.cache_info().currsize == 2

@@ -13,12 +13,13 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as names
 
 from backends.base import BackendConfig
-from gateway.log import Log, access_line
+from gateway.log import Log, access_lines
 from gateway.record import AttemptRecord, Facts, Record, Seconds, VerdictRecord
 from gateway.settings import references
 from gateway.settings.load import load
@@ -276,18 +277,18 @@ def test_whatever_a_record_holds_its_free_text_stays_there(record: Record) -> No
     spans = _Spans("weir", "1").of(record, lambda _: None)
     assert len(spans) == 1 + len(record.attempts)
     assert b"hush" not in encode_spans(spans).SerializeToString()
-    line = access_line(Record(**{**{f: getattr(record, f) for f in record.__struct_fields__}, "error": ""}))
+    (line,) = access_lines([structs.replace(record, error="")])
     assert b"hush" not in line
 
 
 def test_a_line_names_its_trace() -> None:
     """So that one leads to the other; without tracing a line has no such field."""
     record = Record(id="r", time=0.0, outcome="accepted", route="a", mode="m", reason="x", facts=Facts(model="m"))
-    assert not {"trace_id", "span_id"} & set(orjson.loads(access_line(record)))
+    assert not {"trace_id", "span_id"} & set(orjson.loads(access_lines([record])[0]))
     traced = Record(
         id="r", time=0.0, outcome="accepted", route="a", mode="m", reason="x", facts=record.facts, trace=TRACE
     )
-    assert orjson.loads(access_line(traced)).items() >= {"trace_id": "a" * 32, "span_id": "b" * 16}.items()
+    assert orjson.loads(access_lines([traced])[0]).items() >= {"trace_id": "a" * 32, "span_id": "b" * 16}.items()
 
 
 def test_every_name_of_the_conventions_is_one() -> None:

@@ -27,6 +27,8 @@ NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 
 _OWN = {"id", "object", "created", "model", "choices", "usage", "obfuscation"}
 """Top-level fields that Weir writes itself, or that mean nothing after the first hop."""
+_MOST = 2**53
+"""A count of tokens from there on is none."""
 _MOULDS = 8
 """Moulds that are made for one stream, from its second event on: the first is seldom like the others (role), and where each of them
 differs in more than its text, no mould fits."""
@@ -53,10 +55,15 @@ def answered(backend: str, head: Mapping[str, str], body: bytes) -> list[Chunk]:
         raise Broken(f"{backend}: the answer is no JSON object", body=body)
     if value.get("error"):
         raise failures.failure_in_stream(backend, value, body, head)
-    found = whole(value, head)
-    finished = [chunk for chunk in found if chunk.finish]
-    open_ended = [chunk for chunk in found if chunk.delta and not chunk.finish]
-    if open_ended or not finished:
+    found = _chunks(value, "message", _message, head)
+    finished = False
+    for chunk in found:
+        if chunk.finish:
+            finished = True
+        elif chunk.delta:  # a choice that was begun
+            finished = False
+            break
+    if not finished:
         raise Broken(f"{backend}: the answer has no choice with a finish_reason", body=body)
     return found
 
@@ -70,12 +77,14 @@ def tokens(usage: Json | None) -> Tokens:
     """Token counts. `input` includes the cached ones, as OpenAI's prompt_tokens do. Zero for what is not said."""
     if not usage:
         return Tokens()
-    details = _table(usage.get("prompt_tokens_details")) or EMPTY
-    read = _count(usage.get("prompt_tokens"))
-    cached = _count(details.get("cached_tokens")) if details else 0
-    return Tokens(
-        input=read, cached_input=cached if cached < read else read, output=_count(usage.get("completion_tokens"))
-    )
+    read, written, details = (
+        usage.get("prompt_tokens"), usage.get("completion_tokens"), usage.get("prompt_tokens_details")
+    )  # fmt: skip
+    if not details and type(read) is int and type(written) is int and 0 <= read < _MOST and 0 <= written < _MOST:
+        return Tokens(read, 0, written)
+    read = _count(read)
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
+    return Tokens(read, cached if cached < read else read, _count(written))
 
 
 def response_format(constraint: Constraint | None) -> dict[str, Any] | None:
@@ -95,14 +104,17 @@ def response_format(constraint: Constraint | None) -> dict[str, Any] | None:
 
 def says(asked: Any, constraint: Constraint) -> bool:
     """Whether a body's own `response_format` already asks for `constraint` (then its name and description stay as they are)."""
-    if not isinstance(asked, Mapping):
+    if not isinstance(asked, dict):
         return False
     if constraint.kind == "json":
         return asked.get("type") == "json_object"
     if constraint.kind != "schema" or asked.get("type") != "json_schema":
         return False
     inner = asked.get("json_schema")
-    return isinstance(inner, Mapping) and inner.get("schema") == constraint.value
+    if not isinstance(inner, dict):
+        return False
+    schema = inner.get("schema")
+    return schema is constraint.value or schema == constraint.value  # mostly the very same
 
 
 class Reader:
@@ -229,16 +241,22 @@ class Reader:
 
 def _chunks(event: Json, name: str, read: Callable[[Any], Json], head: Mapping[str, str] | None = None) -> list[Chunk]:
     """What stands beside the choices goes with the first chunk."""
-    usage, extra = event.get("usage"), None
+    usage: Any = event.get("usage")
     usage = usage if isinstance(usage, dict) else None
-    if not event.keys() <= _OWN:
-        extra = {key: value for key, value in event.items() if key not in _OWN and value is not None} or None
+    extra: dict[str, Any] | None = None
+    for key in event:
+        if key not in _OWN and (value := event[key]) is not None:
+            extra = extra or {}
+            extra[key] = value
     found: list[Chunk] = []
-    for at, choice in enumerate(_tables(event.get("choices"))):
+    choices = event.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
         index, finish, logprobs = choice.get("index"), choice.get("finish_reason"), choice.get("logprobs")
         found.append(
             Chunk(  # in the order of its fields
-                index if type(index) is int and index >= 0 else at,
+                index if type(index) is int and index >= 0 else len(found),
                 read(choice.get(name)),
                 finish if isinstance(finish, str) and finish else None,
                 logprobs if isinstance(logprobs, dict) else None,
@@ -259,7 +277,11 @@ def _delta(value: Any) -> Json:
 
 
 def _message(value: Any) -> Json:
-    message = {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else {}
+    message: dict[str, Any] = {}
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if item is not None:
+                message[key] = item
     if message.get("tool_calls"):
         message["tool_calls"] = _tool_calls(message["tool_calls"])
     return message
@@ -287,11 +309,5 @@ def _tables(value: Any) -> list[Json]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _table(value: Any) -> Json | None:
-    return value if isinstance(value, dict) else None
-
-
 def _count(value: Any) -> int:
-    if type(value) is int and 0 <= value < 2**53:  # 0.05 us instead of 0.2, three times a request
-        return value
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 2**53 else 0
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST else 0

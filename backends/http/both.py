@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from backends.http.base import Answer, Timeouts
-from backends.http.local import LocalClient
+from backends.http.local import Exchange, LocalClient
 from backends.http.pool import CLOSED
 from wire.errors import Broken
 
@@ -53,7 +53,7 @@ class HttpClient:
     ) -> AbstractAsyncContextManager[Answer]:
         """See `Http.post`."""
         if url[:6].lower() != "https:":
-            return self._local.post(url, body, headers, timeouts)
+            return Exchange(self._local, url, body, headers, timeouts)
         if self._tls is not None:
             return self._tls.post(url, body, headers, timeouts)
         return _First(self, url, body, headers, timeouts)

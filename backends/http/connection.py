@@ -1,6 +1,6 @@
 """One connection to a plain-HTTP upstream: an `asyncio.Protocol` that answers one request at a time. No task, no lock.
 
-    ask(head, body) > [ wait > ... ] status, fields > [ wait > take ] > whole > rest(seconds) > ask ...
+    ask(head, body, until) > [ wait > ... ] status, fields > [ wait > take ] > whole > rest(seconds) > ask ...
 
 Whoever has the connection on loan reads its state after each `wait`; the protocol only sets it. httptools (llhttp, strict) reads the
 framing: it refuses two content-lengths, a content-length beside chunked, whitespace before a colon, bare line feeds, signs in a
@@ -19,7 +19,7 @@ from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from backends.http.head import Fields, ends_with_the_connection
+from backends.http.head import Fields, Head, Seen, ends_with_the_connection
 from backends.http.outbox import Outbox
 
 HIGH = 2**18
@@ -27,6 +27,8 @@ HIGH = 2**18
 SMALL = 2**16
 """Bytes. Up to here head and body are one write; beyond, the body goes out in slices of four times that."""
 _SLICE = 4 * SMALL
+_SPARE = 16
+"""Bytes by which a head that is known may be longer than the one before: the digits of its length."""
 _SLACK = 0.001  # seconds; uvloop's clock stands still within one turn of the loop and counts milliseconds
 
 
@@ -46,7 +48,8 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """State, for the one who has it on loan (nobody writes it but this class):
 
-    status: of the final answer; 0 before its head is complete. fields: its header lines. filled: bytes of its body that wait to be taken.
+    status: of the final answer; 0 before its head is complete. fields: its header lines; none where `head` is what they say.
+    filled: bytes of its body that wait to be taken.
     whole: nothing is under way: the answer is complete, or none was asked for. used: an earlier answer was.
     heard: a byte came since the request went out. ended: the connection is gone, or going.
     error: what went wrong, in words without addresses, bodies and headers; "" for nothing.
@@ -54,17 +57,21 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_interim", "_keep", "_loop", "_max_head", "_outbox", "_owner", "_parser", "_parts", "_paused", "_quiet", "_spell", "_stalled",
-        "_take", "_timer", "_timer_at", "_transport", "_unsent", "_until", "_waiter", "ended", "error", "expired", "fields", "filled",
-        "heard", "idle", "status", "used", "whole",
+        "_interim", "_keep", "_loop", "_max_head", "_outbox", "_owner", "_parser", "_parts", "_paused", "_quiet", "_seen", "_spell",
+        "_stalled", "_take", "_timer", "_timer_at", "_transport", "_unsent", "_until", "_waiter", "ended", "error", "expired", "fields",
+        "filled", "head", "heard", "idle", "status", "used", "whole",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, max_head: int, owner: Owner, outbox: Outbox) -> None:
-        """max_head: bytes of a head; about as much of anything else that is no body (trailers, chunk extensions)."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, max_head: int, owner: Owner, outbox: Outbox, seen: Seen | None = None
+    ) -> None:
+        """max_head: bytes of a head; about as much of anything else that is no body (trailers, chunk extensions). seen: what this server
+        said on other connections."""
         self._loop = loop
         self._max_head = max_head
         self._owner = owner
         self._outbox = outbox
+        self._seen = Seen() if seen is None else seen
         self._parser: HttpResponseParser | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -77,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._quiet = 0
         self._interim = self._keep = self._paused = self._stalled = False
         self.fields: Fields = []
+        self.head: Head | None = None
         self.status = self.filled = 0
         self.error = ""
         self.whole = True
@@ -87,31 +95,40 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """The answer is whole, the request went out whole, and the server means to stay."""
-        return self.whole and self._keep and not self.ended and self._unsent is None and not self._stalled
+        return self._keep and not self._stalled
 
-    def ask(self, head: bytes, body: bytes) -> None:
-        """Send a request. The connection is fresh or `reusable`."""
+    def ask(self, head: bytes, body: bytes, until: float) -> asyncio.Future[bool]:
+        """Send a request, and `wait` for what comes of it. The connection is fresh or `reusable`."""
         if self._parts:
             self.take()
         self.idle = self.whole = self.heard = self.expired = self._keep = self._interim = False
         self.status = self._quiet = 0
         self.error = ""
         self.fields = []
+        self.head = self._take = None
+        waiter = self._waiter = self._loop.create_future()
+        self._until = until
         transport = self._transport
         if transport is None or self.ended or transport.is_closing():
             self.fail("the server closed the connection")
-        elif len(body) <= SMALL:
+            return waiter
+        if until < self._timer_at:
+            self._watch()
+        if len(body) <= SMALL:
             self._outbox.write(transport, head + body)
         else:
             transport.write(head)
             self._unsent = memoryview(body)
             self._pump()
+        return waiter
 
     def wait(self, until: float) -> asyncio.Future[bool]:
         """Resolved by whatever is new: the head, a block, the end, an error, or that `until` (loop time) has come."""
         waiter = self._waiter = self._loop.create_future()
         self._take = None
-        self._watch(until)
+        self._until = until
+        if until < self._timer_at:
+            self._watch()
         return waiter
 
     def pour(self, until: float, spell: float, take: Callable[[bytes], bool]) -> asyncio.Future[bool]:
@@ -136,12 +153,17 @@ class Connection(asyncio.Protocol):
                 transport.resume_reading()
         return block
 
-    def rest(self, until: float) -> None:
-        """Back in the pool: closes itself at `until` (loop time), or when anything comes."""
+    def rest(self, until: float) -> bool:
+        """Back in the pool: closes itself at `until` (loop time), or when anything comes. False where it is not `reusable`."""
+        if self._stalled or not self._keep:
+            return False
         if self._parts:
             self.take()
         self.idle = True
-        self._watch(until)
+        self._until = until
+        if until < self._timer_at:
+            self._watch()
+        return True
 
     def fail(self, error: str) -> None:
         """Nothing more is expected here: note why, close, and wake the one who waits."""
@@ -170,7 +192,16 @@ class Connection(asyncio.Protocol):
         if self.whole:  # nobody asked for this
             self.abort()
             return
+        first = not self.heard and self._unsent is None and len(data) <= HIGH
         self.heard = True
+        if first and (known := self._seen.read(data)) is not None:
+            self.head, body = known
+            self._parts.append(body)
+            self.filled = len(body)
+            self.status = 200
+            self.whole = self.used = self._keep = True
+            self._wake()
+            return
         self._quiet += len(data)
         try:
             parser.feed_data(data)
@@ -184,6 +215,8 @@ class Connection(asyncio.Protocol):
         if self._quiet > self._max_head and not self.whole:
             self.fail("the answer's head is too large")
             return
+        if first and self._keep and len(data) - self.filled < self._max_head - _SPARE:
+            self._seen.learn(data, self.fields)
         transport = self._transport
         if self.filled > HIGH and not self._paused and transport is not None and not transport.is_closing():
             self._paused = True
@@ -245,7 +278,7 @@ class Connection(asyncio.Protocol):
             return
         assert self._parser is not None
         self.whole = self.used = not self.error
-        self._keep = self._unsent is None and self._parser.should_keep_alive()
+        self._keep = self.whole and self._unsent is None and self._parser.should_keep_alive()
         self._unsent = None  # it has its answer: the rest of the request is not wanted
 
     # -- inside ---------------------------------------------------------------------------------------------------------------------
@@ -285,10 +318,11 @@ class Connection(asyncio.Protocol):
         if self.ended:
             return
         self.ended = True
+        self._keep = False
         self._unsent = None
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_at = None, math.inf
         self._owner.ended(self)
 
     def _pump(self) -> None:
@@ -301,23 +335,20 @@ class Connection(asyncio.Protocol):
         if self._unsent is not None and not self._stalled:
             self._loop.call_soon(self._pump)
 
-    def _watch(self, until: float) -> None:
-        self._until = until
-        if self._timer is None:
-            self._timer = self._loop.call_at(until, self._tick)
-            self._timer_at = until
-        elif until < self._timer_at:
+    def _watch(self) -> None:
+        """`_until` is earlier than the timer would ring."""
+        if self._timer is not None:
             self._timer.cancel()
-            self._timer = self._loop.call_at(until, self._tick)
-            self._timer_at = until
+        self._timer = self._loop.call_at(self._until, self._tick)
+        self._timer_at = self._until
 
     def _tick(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, math.inf
         waiting = self._waiter is not None and not self._waiter.done()
         if not waiting and not self.idle:
             return  # the next wait sets it again
         if self._until - self._loop.time() > _SLACK:
-            self._watch(self._until)
+            self._watch()
         elif waiting:
             self.expired = True
             self._wake()

@@ -18,14 +18,18 @@ Fields = list[tuple[bytes, bytes]]
 """Header lines as they came, in order: name, value."""
 
 _TOKEN = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,7})\r\n", re.IGNORECASE)
+_DIGITS = 7
+_SHORT = 2**12
+"""Bytes of a head that is remembered."""
 _FRAMING = {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
 
 
 class Target(Struct, frozen=True, cache_hash=True):
     """Where a URL leads, and the request line that asks for it."""
 
-    host: str
-    port: int
+    place: tuple[str, int]
+    """Host and port."""
     netloc: str
     line: bytes
 
@@ -40,22 +44,22 @@ def target(url: str) -> Target:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not (url.isascii() and url.isprintable()) or " " in url:
         raise ValueError("a URL that is not quoted")
-    return Target(host=host, port=port, netloc=parts.netloc, line=f"POST {path} HTTP/1.1\r\n".encode())
+    return Target(place=(host, port), netloc=parts.netloc, line=f"POST {path} HTTP/1.1\r\n".encode())
 
 
 def request_head(to: Target, headers: Mapping[str, str], length: int) -> bytes:
     """The head of a POST of `length` bytes. Raises ValueError for a header that cannot be sent, without quoting its value."""
-    form, lines = _form(to, tuple(headers))
-    text = form % (*headers.values(), length)
-    if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:
+    values = headers.values()
+    text = "".join(values)
+    if "\n" in text or "\r" in text or "\0" in text:
         raise ValueError("a line break in a header")
-    return text.encode()
+    return (_form(to, tuple(headers)) % (*values, length)).encode()
 
 
 @functools.lru_cache(maxsize=256)
-def _form(to: Target, given: tuple[str, ...]) -> tuple[str, int]:
-    """A head with its values left open, in the order of their names (`given`), then the length; and how many lines it has. Requests differ
-    in values, seldom in names: 0.8 us instead of 1.8. Raises ValueError."""
+def _form(to: Target, given: tuple[str, ...]) -> str:
+    """A head with its values left open, in the order of their names (`given`), then the length. Requests differ in values, seldom in
+    names: 0.8 us instead of 1.8. Raises ValueError."""
     names = [_name(name) for name in given]
     ours = {"host": to.netloc, "user-agent": "weir", "accept-encoding": "identity"}
     lines = [to.line.decode()[:-2], *(f"{name}: {value}" for name, value in ours.items() if name not in names)]
@@ -63,7 +67,7 @@ def _form(to: Target, given: tuple[str, ...]) -> tuple[str, int]:
     for place, name in enumerate(names, 1):
         again = name in names[place:]  # in other letters: the last one counts
         form += "%.0s" if again else name.replace("%", "%%") + ": %s\r\n"
-    return form + "content-length: %d\r\n\r\n", len(lines) + len(set(names)) + 2
+    return form + "content-length: %d\r\n\r\n"
 
 
 def _name(name: str) -> str:
@@ -100,6 +104,44 @@ def answer_head(fields: Fields) -> Head:
         if coding == "identity":
             coding = ""
     return Head(headers, coding)
+
+
+class Seen:
+    """The last head of a server, for the next: one that differs from it in its content-length only says the same, so it need not be
+    parsed (0.9 us instead of 3.7 for four header lines). Heads with a date are alike for a second."""
+
+    __slots__ = ("_after", "_before", "_head")
+
+    def __init__(self) -> None:
+        self._before = self._after = b""
+        self._head = Head({}, "")
+
+    def read(self, data: bytes) -> tuple[Head, bytes] | None:
+        """Head and body of `data`, which begins where an answer does. None when it is not exactly one answer with such a head: then
+        nobody knows yet what it is."""
+        before, after = self._before, self._after
+        begun = len(before)
+        if not before or data[:begun] != before:
+            return None
+        end = data.find(after, begun, begun + _DIGITS + len(after))
+        digits = data[begun:end]
+        if end < 0 or not digits.isdigit():
+            return None
+        body = data[end + len(after) :]
+        return (self._head, body) if len(body) == int(digits) else None
+
+    def learn(self, data: bytes, fields: Fields) -> None:
+        """data: a whole answer, which keeps its connection, as a strict parser took it in; fields: the header lines that it found. What is
+        no plain answer of a length is left."""
+        end = data.find(b"\r\n\r\n") + 4
+        if end > _SHORT or not data.startswith(b"HTTP/1.1 200 "):
+            return
+        found = _LENGTH.search(data, 0, end)
+        if found is None or int(found[1]) != len(data) - end:
+            return
+        head = answer_head(fields)
+        if not head.coding:
+            self._before, self._after, self._head = data[: found.start(1)], data[found.end(1) : end], head
 
 
 @functools.lru_cache(maxsize=512)

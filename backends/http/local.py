@@ -1,6 +1,6 @@
 """The way out to plain-HTTP upstreams near by (vLLM, llama.cpp): a small HTTP/1.1 client of our own behind `Http`.
 
-    post > _Exchange (the context, the answer and its blocks in one object)
+    post > Exchange (the context, the answer and its blocks in one object)
              pool.py        leases, the queue, the idle connections
              connection.py  asyncio.Protocol + httptools: framing, one timer, back-pressure
              head.py        heads, pure            inflate.py   bodies that were compressed unasked
@@ -12,8 +12,8 @@ Why a client of our own (`python -m benchmarks.clients`: medians of 5 interleave
     added latency, one connection, p50 / p99            15 / 23 us      aiohttp 95 / 114 us
     CPU per streamed chunk, 10 ms apart / in a burst    7.7 / 0.5 us    aiohttp 23 / 3.0 us
 
-Head and body are one write, writes of one turn of the loop go out together, an answer that came whole is one wake-up, the timer is not
-set per request, nothing is locked.
+Head and body are one write, writes of one turn of the loop go out together, an answer that came whole is one wake-up and frees its
+connection at once, a head like the last one is not parsed again (`head.Seen`), the timer is not set per request, nothing is locked.
 
 What it does not do: TLS, HTTP/2, redirects, proxies, cookies, methods other than POST.
 
@@ -81,32 +81,34 @@ class LocalClient:
                 break
             await asyncio.sleep(0)
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> "_Exchange":
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> "Exchange":
         """See `Http.post`. Raises also Overloaded, when the queue for this host is full."""
-        return _Exchange(self, url, body, headers, timeouts)
+        return Exchange(self, url, body, headers, timeouts)
 
     def pool(self, to: Target) -> Pool:
-        key = (to.host, to.port)
-        pool = self.pools.get(key)
-        if pool is None:
-            pool = self.pools[key] = Pool(self, to)
+        """A new one: call it where `pools` has none."""
+        pool = self.pools[to.place] = Pool(self, to)
         return pool
 
     def emptied(self, pool: Pool) -> None:
-        self.pools.pop((pool.to.host, pool.to.port), None)
+        self.pools.pop(pool.to.place, None)
 
 
-class _Exchange:
+class Exchange:
     """One POST: the context that `LocalClient.post` gives, the `Answer` inside, and the iterator of its blocks."""
 
     __slots__ = (
-        "_begun", "_body", "_client", "_conn", "_first", "_given", "_inflate", "_limits", "_origin", "_pool", "_url", "ended", "headers",
-        "status",
+        "_begun", "_body", "_client", "_conn", "_first", "_given", "_head_by", "_inflate", "_kept", "_limits", "_origin", "_pool", "_url",
+        "ended", "headers", "status",
     )  # fmt: skip
 
+    status: int
+    headers: Mapping[str, str]
     _pool: Pool
     _origin: str
     _begun: float
+    _head_by: tuple[float, float, str]
+    """The loop time until which the answer must begin, the seconds that this is, and the phase they belong to."""
 
     def __init__(
         self, client: LocalClient, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
@@ -118,15 +120,14 @@ class _Exchange:
         self._limits = timeouts
         self._conn: Connection | None = None  # on loan: from the head to the end of the body
         self._inflate: Inflate | None = None
+        self._kept = b""  # a body that came with its head
         self._first = True
         self.ended = False
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
 
     # -- the context ----------------------------------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> "_Exchange":
-        client, url = self._client, self._url
+    async def __aenter__(self) -> "Exchange":
+        client, url, limits = self._client, self._url, self._limits
         if client.closed:
             raise Broken(CLOSED)
         try:
@@ -134,14 +135,18 @@ class _Exchange:
             head = request_head(to, self._given, len(self._body))
         except ValueError:
             raise Broken(f"{origin_of(url)}: the URL or a header cannot be sent") from None
-        self._begun = client.loop.time()
-        pool = self._pool = client.pool(to)
+        begun = self._begun = client.loop.time()
+        pool = self._pool = client.pools.get(to.place) or client.pool(to)
         self._origin = pool.origin
-        conn = pool.reuse() or await pool.obtain(self._begun, self._limits)
-        until, seconds, phase = self._until()
+        conn = pool.reuse() or await pool.obtain(begun, limits)
+        seconds, phase = limits.first_byte, "first_byte"
+        if limits.total is not None and limits.total < seconds:
+            seconds, phase = limits.total, "total"
+        until = begun + seconds
+        self._head_by = until, seconds, phase
         while True:
             try:
-                conn.ask(head, self._body)
+                await conn.ask(head, self._body, until)
                 while not (conn.status or conn.error or conn.expired):
                     await conn.wait(until)
             except BaseException:
@@ -155,9 +160,15 @@ class _Exchange:
             if client.closed or conn.heard or not conn.used:
                 pool.discard(conn)
                 raise Broken(CLOSED if client.closed else f"{self._origin}: {conn.error}")
-            conn = await pool.obtain(self._begun, self._limits, fresh=True)
+            conn = await pool.obtain(begun, limits, fresh=True)
         self._conn = conn
-        self._read_head(conn)
+        self.status = conn.status
+        self.headers = conn.head.headers if conn.head is not None else self._read_head(conn)
+        if conn.whole and self._inflate is None:  # so the connection is free before anybody reads
+            self._kept = conn.take()
+            self.ended = True
+            self._conn = None
+            pool.give_back(conn)
         return self
 
     async def __aexit__(
@@ -166,8 +177,7 @@ class _Exchange:
         # A body that was read to its end has given its connection back already. One that came whole, but was not read, does so here.
         self._leave()
 
-    def _read_head(self, conn: Connection) -> None:
-        self.status = conn.status
+    def _read_head(self, conn: Connection) -> Mapping[str, str]:
         try:
             head = answer_head(conn.fields)
             if head.coding:
@@ -180,7 +190,7 @@ class _Exchange:
             conn.abort()
             self._leave()
             raise
-        self.headers = head.headers
+        return head.headers
 
     def _leave(self) -> None:
         conn, self._conn = self._conn, None
@@ -222,10 +232,11 @@ class _Exchange:
         length = 0
         whole = False
         while not whole:
-            # Most answers are whole before anybody reads them: one block, and no question whether there is another.
             if self._inflate is None:
-                conn = self._conn
-                block = self._taken(conn) if conn is not None and conn.whole else await self._block()
+                if self.ended:  # most answers are whole before anybody reads them
+                    block, self._kept = self._kept, b""
+                else:
+                    block = await self._block()
                 whole = self.ended
             else:
                 block = await self._decoded()
@@ -252,7 +263,8 @@ class _Exchange:
         conn = self._conn
         if conn is None:
             if self.ended:
-                return b""
+                block, self._kept = self._kept, b""
+                return block
             raise Broken(f"{self._origin}: the answer was left before its end")
         if not (conn.filled or conn.whole or conn.error):
             until, seconds, phase = self._until()
@@ -281,9 +293,8 @@ class _Exchange:
         """The loop time until which something must come, the seconds that this is, and the phase they belong to."""
         limits = self._limits
         if self._first:
-            when, seconds, phase = self._begun + limits.first_byte, limits.first_byte, "first_byte"
-        else:
-            when, seconds, phase = self._client.loop.time() + limits.idle, limits.idle, "idle"
+            return self._head_by
+        when, seconds, phase = self._client.loop.time() + limits.idle, limits.idle, "idle"
         if limits.total is not None and self._begun + limits.total < when:
             return self._begun + limits.total, limits.total, "total"
         return when, seconds, phase

@@ -46,4 +46,5 @@ class Outbox:
 
     def _turn(self) -> None:
         self._open = False
-        self.flush()
+        if self.waiting:
+            self.flush()

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from backends.http.base import Timeouts
 from backends.http.connection import Connection
-from backends.http.head import Target
+from backends.http.head import Seen, Target
 from backends.http.outbox import Outbox
 from backends.http.rules import too_late
 from wire.errors import BackendError, Broken, Overloaded
@@ -42,9 +42,10 @@ class House(Protocol):
 class Pool:
     def __init__(self, house: House, to: Target) -> None:
         self.to = to
-        self.origin = f"{to.host}:{to.port}"
+        self.origin = "{}:{}".format(*to.place)
         self.leased = 0
         self.idle: list[Connection] = []
+        self._seen = Seen()
         self._house = house
         self._turns: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
 
@@ -90,12 +91,14 @@ class Pool:
 
     def give_back(self, conn: Connection) -> None:
         """The lease ends; the connection stays when it can."""
-        if not conn.reusable:
-            self.discard(conn)
-        elif not self._turns or not self._next(conn):
+        if self._turns and conn.reusable and self._next(conn):
+            return
+        house = self._house
+        if conn.rest(house.loop.time() + house.keepalive):
             self.leased -= 1
             self.idle.append(conn)
-            conn.rest(self._house.loop.time() + self._house.keepalive)
+        else:
+            self.discard(conn)
 
     def discard(self, conn: Connection) -> None:
         """The lease ends, and so does the connection."""
@@ -154,7 +157,7 @@ class Pool:
 
         def make() -> Connection:
             nonlocal conn
-            conn = Connection(house.loop, house.max_head, self, house.outbox)
+            conn = Connection(house.loop, house.max_head, self, house.outbox, self._seen)
             return conn
 
         try:
@@ -169,7 +172,7 @@ class Pool:
 
     async def dial(self, make: "Make") -> tuple[asyncio.BaseTransport, Connection]:
         """Name to addresses, and one after the other until one answers (`localhost`: ::1, then 127.0.0.1). Raises OSError."""
-        return await self._house.loop.create_connection(make, self.to.host, self.to.port)
+        return await self._house.loop.create_connection(make, *self.to.place)
 
     def _return(self, conn: Connection | None) -> None:
         if conn is None:

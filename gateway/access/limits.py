@@ -23,59 +23,48 @@ RETRIES = 2
 class TokenBucket:
     """`burst` tokens at most, `per_minute` new ones a minute. Starts full."""
 
-    __slots__ = ("_at", "_burst", "_free", "_level", "_owed", "_per_second")
+    __slots__ = ("_at", "_burst", "_free", "_most", "_owed", "_per_second", "level", "reset")
 
     def __init__(self, per_minute: float, burst: int) -> None:
         self._per_second = per_minute / 60
-        self._burst = burst
-        self._level = float(burst)
+        self._burst = float(burst)
+        self._most = RETRIES * burst
         self._at = -math.inf
         self._free = 0
         self._owed = 0
+        self.level = float(burst)
+        """Tokens left, as of the last `take`."""
+        self.reset = 0.0
+        """Seconds until it is full, as of the last `take`."""
 
-    def take(self, now: float, cost: float = 1.0) -> float | None:
-        """None: `cost` tokens were taken. Else seconds until they are there; nothing was taken.
+    def take(self, now: float, retry: bool = False) -> float | None:
+        """None: the request may pass. Else seconds until there is a token for it; nothing was taken.
 
-        now: seconds of a monotonic clock; one that goes back is taken to stand still.
+        now: seconds of a monotonic clock; one that goes back is taken to stand still. retry: the request says it is one, and is free when
+        the first try was counted.
         """
-        self._fill(now)
-        if self._level >= cost:
-            self._level -= cost
-            return None
-        # Slightly late rather than early: a caller who waits exactly this long must get through.
-        return (cost - self._level) / self._per_second + 1e-6
-
-    def take_retry(self, now: float) -> float | None:
-        """As `take`, for a request that says it is a retry: free when the first try was counted."""
-        if not self._owed and self._free:
-            self._free -= 1
-            self._fill(now)
-            return None
-        self._owed = max(0, self._owed - 1)
-        return self.take_first(now)
-
-    def take_first(self, now: float) -> float | None:
-        """As `take`, and remembers what its retries will be worth."""
-        wait = self.take(now)
-        if wait is None:
-            self._free = min(self._free + RETRIES, RETRIES * self._burst)
-        else:
-            self._owed = min(self._owed + 1, RETRIES * self._burst)
-        return wait
-
-    def remaining(self) -> int:
-        """Whole tokens left, as of the last `take`."""
-        return int(self._level)
-
-    def reset(self) -> float:
-        """Seconds until the bucket is full, as of the last `take`."""
-        return (self._burst - self._level) / self._per_second
-
-    def _fill(self, now: float) -> None:
+        level = self.level
         if now > self._at:
-            level = self._level + (now - self._at) * self._per_second
-            self._level = level if level < self._burst else float(self._burst)
+            level += (now - self._at) * self._per_second
+            level = level if level < self._burst else self._burst
             self._at = now
+        wait = None
+        if retry and not self._owed and self._free:
+            self._free -= 1
+        else:
+            if retry and self._owed:
+                self._owed -= 1
+            if level >= 1.0:
+                level -= 1.0
+                free = self._free + RETRIES
+                self._free = free if free < self._most else self._most
+            else:
+                # Slightly late rather than early: a caller who waits exactly this long must get through.
+                wait = (1.0 - level) / self._per_second + 1e-6
+                self._owed = min(self._owed + 1, self._most)
+        self.level = level
+        self.reset = (self._burst - level) / self._per_second
+        return wait
 
 
 class Limits:
@@ -97,11 +86,11 @@ class Limits:
         if found is None:
             return {}
         rate, bucket = found
-        wait = bucket.take_retry(now) if RETRY in headers and _is_retry(headers[RETRY]) else bucket.take_first(now)
+        wait = bucket.take(now, RETRY in headers and _is_retry(headers[RETRY]))
         told = {
             "x-ratelimit-limit-requests": str(rate.burst),
-            "x-ratelimit-remaining-requests": str(bucket.remaining()),
-            "x-ratelimit-reset-requests": duration(bucket.reset()),
+            "x-ratelimit-remaining-requests": str(int(bucket.level)),
+            "x-ratelimit-reset-requests": duration(bucket.reset),
         }
         if wait is None:
             return told

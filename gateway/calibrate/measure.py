@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from gateway.confidence import Evidence, Outlook, Scorer, probability
 from gateway.confidence.features import VERSION, second_odds
-from gateway.escalate import GREY, Local
+from gateway.escalate import GREY
 from gateway.fitting import (
     Seen,
     auroc,
@@ -27,6 +27,7 @@ from gateway.fitting import (
     oracle_share,
 )
 from gateway.fitting.promise import Step, Tested
+from gateway.plan import Local
 
 WASTES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 """Shares of thrown away early starts, for each of which it is kept where they begin (`speculate: {waste: ...}`)."""

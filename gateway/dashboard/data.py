@@ -40,15 +40,24 @@ class Sums:
     cost: float = 0.0
     counterfactual: float = 0.0
     llm_cost: float = 0.0
+    """Spent on the large model: the top rung."""
 
     def fold(self, record: Record) -> None:
-        self.outcomes[record.outcome] = self.outcomes.get(record.outcome, 0) + 1
-        if record.outcome == "escalated":
+        outcome = record.outcome
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        if outcome == "escalated":
             self.reasons[record.escalation] = self.reasons.get(record.escalation, 0) + 1
-        self.llm += had_to(record)
-        self.cost += record.cost
+        if outcome != "accepted":  # most are, and no large model had to answer them
+            self.llm += had_to(record)
         self.counterfactual += record.counterfactual_cost
-        self.llm_cost += _llm_cost(record)
+        if record.cost:
+            self.cost += record.cost
+            top = record.top
+            # A ladder's only rung, in the house, which proved its answer, is no large model.
+            if outcome != "accepted" or record.served != top:
+                for attempt in record.attempts:
+                    if attempt.rung == top:
+                        self.llm_cost += attempt.cost
 
     def add(self, other: "Sums") -> None:
         for name, count in other.outcomes.items():
@@ -133,6 +142,7 @@ class Window:
         if bucket is None or number > bucket.number:
             bucket = self.put(Bucket(number))
         routes: dict[str, Sums] = {}
+        latency = bucket.latency
         for record in records:
             sums = routes.get(record.route)
             if sums is None:
@@ -140,7 +150,9 @@ class Window:
             sums.fold(record)
             for attempt in record.attempts:
                 if attempt.outcome != "stopped":
-                    bins: dict[int, int] = _named(bucket.latency, attempt.rung, dict)
+                    bins = latency.get(attempt.rung)
+                    if bins is None:
+                        bins = _named(latency, attempt.rung, dict)
                     at = bisect_left(EDGES, attempt.seconds)
                     bins[at] = bins.get(at, 0) + 1
         self.last.extend(records)
@@ -233,17 +245,6 @@ def quantile(bins: Mapping[int, int], share: float) -> float:
             low = EDGES[at - 1] if 0 < at < len(EDGES) else 0.0 if at == 0 else high
             return high - (high - low) * (seen - wanted) / bins[at]
     return 0.0
-
-
-def _llm_cost(record: Record) -> float:
-    """USD spent on the large model: the top rung, unless that is a ladder's only rung, in the house, which proved its answer."""
-    if not record.cost or (record.outcome == "accepted" and record.served == record.top):
-        return 0.0
-    spent = 0.0
-    for attempt in record.attempts:
-        if attempt.rung == record.top:
-            spent += attempt.cost
-    return spent
 
 
 def _share(part: float, whole: float) -> float | None:

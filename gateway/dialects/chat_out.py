@@ -28,12 +28,18 @@ def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
     choices = []
     for index, message, finish, logprobs in messages:
         calls = message.get("tool_calls")
+        if calls:
+            message = _with_ids(message, stamp)
+        if "reasoning_content" in message or "reasoning" in message:
+            message = one_reasoning(message, stamp.reasoning)
+        if asked.wants.functions:
+            message = functions.old_message(message)
         choices.append(
             {
                 "index": index,
-                "message": _spoken(_with_ids(message, stamp) if calls else message, asked, stamp),
+                "message": message,
                 "logprobs": _logprobs(logprobs, asked) if logprobs else None,
-                "finish_reason": finish_reason(finish, bool(calls), asked),
+                "finish_reason": finish_reason(finish, bool(calls), asked) if calls or finish != "stop" else finish,
             }
         )
     return orjson.dumps(
@@ -47,13 +53,6 @@ def whole(asked: Asked, stamp: Stamp, answer: Fold) -> bytes:
             "usage": answer.usage or NO_USAGE,
         }
     )
-
-
-def _spoken(message: dict[str, Any], asked: Asked, stamp: Stamp) -> dict[str, Any]:
-    """`message` as this caller knows messages: reasoning in one field, calls in the older form where that was asked for."""
-    if "reasoning_content" in message or "reasoning" in message:
-        message = one_reasoning(message, stamp.reasoning)
-    return functions.old_message(message) if asked.wants.functions else message
 
 
 def one_reasoning(part: Mapping[str, Any], name: str) -> dict[str, Any]:

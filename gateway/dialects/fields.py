@@ -63,7 +63,10 @@ def items(value: Any, param: str) -> Sequence[Any]:
 
 def digest(value: Any, param: str) -> str:
     """`short_hash`, where `value` can be written as JSON at all: it may be read 1,024 levels deep, and written 254."""
-    return short_hash(written(value, param)) if value else ""
+    try:
+        return short_hash(value)
+    except TypeError as exc:
+        raise _too_deep(param) from exc
 
 
 def written(value: Any, param: str) -> bytes:
@@ -71,7 +74,11 @@ def written(value: Any, param: str) -> bytes:
     try:
         return canonical(value)
     except TypeError as exc:
-        raise reject(param, f"'{param}' is nested too deeply") from exc
+        raise _too_deep(param) from exc
+
+
+def _too_deep(param: str) -> BadRequest:
+    return reject(param, f"'{param}' is nested too deeply")
 
 
 def kind(value: Any) -> str:

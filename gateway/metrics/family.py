@@ -1,9 +1,9 @@
 """A metric whose children are kept, and whose label values are closed."""
 
-from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.samples import Sample
@@ -24,22 +24,6 @@ class Quick(Histogram):
             amount = 0.0
         self._sum._value += amount
         self._buckets[bisect_left(self._upper_bounds, amount)]._value += 1
-
-    def take(self, amounts: Sequence[float]) -> None:
-        """`observe` each, of which there is at least one. Those of one kind that come together mostly fall in one bucket."""
-        least, total = min(amounts), sum(amounts)
-        if not (least >= 0 and total < MOST):  # a negative, an absurd one, or no number
-            for amount in amounts:
-                self.observe(amount)
-            return
-        self._sum._value += total
-        buckets, bounds = self._buckets, self._upper_bounds
-        at = bisect_left(bounds, least)
-        if max(amounts) <= bounds[at]:
-            buckets[at]._value += len(amounts)
-            return
-        for amount in amounts:
-            buckets[bisect_left(bounds, amount, at)]._value += 1
 
     def _child_samples(self) -> list[Sample]:
         """For a page: without exemplars and `_created`, of which there are none, and what `le` says is made once."""
@@ -64,42 +48,72 @@ class QuickCounter(Counter):
             return
         self._value._value += amount
 
-    def take(self, amounts: Sequence[float]) -> None:
-        """`inc` by each, of which there is at least one."""
+
+def count_each(counters: Iterable[QuickCounter], times: int) -> None:
+    """`inc` each, so many times."""
+    for counter in counters:
+        counter._value._value += times
+
+
+def add_each(counters: Iterable[tuple[int, QuickCounter]], columns: Sequence[Sequence[float]]) -> None:
+    """`inc` each counter by each amount of the column whose number stands with it. No column is empty."""
+    for at, counter in counters:
+        amounts = columns[at]
         total = sum(amounts)
         if min(amounts) >= 0 and total < MOST:
-            self._value._value += total
-        else:
+            counter._value._value += total
+        else:  # a negative, an absurd one, or no number
             for amount in amounts:
-                self.inc(amount)
+                counter.inc(amount)
+
+
+def observe_each(histograms: Iterable[tuple[int, Quick]], columns: Sequence[Sequence[float]]) -> None:
+    """`observe` each amount of its column in each histogram. Amounts of one kind that come together fall in few buckets: in order, a bucket
+    is looked for once and not for each (0.8 us for eight in two buckets instead of 1.5)."""
+    for at, histogram in histograms:
+        amounts = columns[at]
+        rising, total = sorted(amounts), sum(amounts)
+        if not (rising[0] >= 0 and total < MOST):
+            for amount in amounts:
+                histogram.observe(amount)
+            continue
+        histogram._sum._value += total
+        buckets, bounds = histogram._buckets, histogram._upper_bounds
+        done, count = 0, len(rising)
+        while done < count:
+            bucket = bisect_left(bounds, rising[done])
+            until = bisect_right(rising, bounds[bucket], done)
+            buckets[bucket]._value += until - done
+            done = until
 
 
 M = TypeVar("M", Counter, QuickCounter, Gauge, Quick)
 
 
-class Family(Generic[M]):
-    """A metric and its children. `allowed`: per label the values that may become series."""
+class Family(dict[tuple[str, ...], M]):
+    """A metric and its children, by label values in the order of the labels. `allowed`: per label the values that may become series."""
 
     def __init__(self, metric: M, allowed: Collection[Collection[str]]) -> None:
+        super().__init__()
         self._metric: M = metric
         self._allowed = tuple(allowed)
-        self._kept: dict[tuple[str, ...], M] = {}
 
     def __call__(self, *values: str) -> M:
-        """The child for these label values, in the order of the labels."""
-        kept = self._kept.get(values)
-        if kept is None:
-            clean = tuple(self._clean(value, ok) for value, ok in zip(values, self._allowed, strict=True))
-            kept = self._metric.labels(*clean) if clean else self._metric
-            # Only values of closed lists are remembered; remembering junk would be the leak that "other" prevents.
-            if all(old in (new, "") for old, new in zip(values, clean, strict=True)):
-                self._kept[values] = kept
-        return kept
+        """The child for these label values. Where a request counts, `family[values]` is the same and costs no call."""
+        return self[values]
+
+    def __missing__(self, values: tuple[str, ...]) -> M:
+        clean = tuple(self._clean(value, ok) for value, ok in zip(values, self._allowed, strict=True))
+        child = self._metric.labels(*clean) if clean else self._metric
+        # Only values of closed lists are remembered; remembering junk would be the leak that "other" prevents.
+        if all(old in (new, "") for old, new in zip(values, clean, strict=True)):
+            self[values] = child
+        return child
 
     def clear(self) -> None:
         """Forget every child."""
         self._metric.clear()
-        self._kept.clear()
+        super().clear()
 
     @staticmethod
     def _clean(value: str, allowed: Collection[str]) -> str:

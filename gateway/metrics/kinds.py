@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from gateway.metrics.family import Quick, QuickCounter
+from gateway.metrics.family import Quick, QuickCounter, add_each, count_each, observe_each
 
 KINDS = 4096
 """Kinds that are remembered; more of them are none of ours, and all are forgotten. 40 routes with three rungs have some hundreds."""
@@ -63,19 +63,27 @@ class Children(Struct):
 
     once: Sequence[QuickCounter]
     """By one each."""
-    takers: Sequence[Sequence[Quick | QuickCounter]]
-    """By column of `rows`, who takes these amounts; nobody, where there are none in this kind."""
+    added: Sequence[tuple[int, QuickCounter]]
+    """A column of `rows`, and who is counted up by its amounts."""
+    observed: Sequence[tuple[int, Quick]]
+    """A column of `rows`, and who observes its amounts."""
     rows: list[tuple[float, ...]] = []
     """The amounts of those that are not counted yet."""
+
+    @classmethod
+    def of(cls, once: Sequence[QuickCounter], takers: Sequence[Sequence[Quick | QuickCounter]]) -> "Children":
+        """takers: by column of `rows`, who takes these amounts; nobody, where there are none in this kind."""
+        pairs = [(at, taker) for at, column in enumerate(takers) for taker in column]
+        added = [(at, taker) for at, taker in pairs if isinstance(taker, QuickCounter)]
+        return cls(once, added, [(at, taker) for at, taker in pairs if isinstance(taker, Quick)])
 
     def count(self) -> None:
         """`rows`: column by column, so that a series is looked at once for all of them."""
         rows, self.rows = self.rows, []
-        for counter in self.once:
-            counter.inc(len(rows))
-        for takers, amounts in zip(self.takers, zip(*rows, strict=True), strict=True):
-            for taker in takers:
-                taker.take(amounts)
+        columns = list(zip(*rows, strict=True))
+        count_each(self.once, len(rows))
+        add_each(self.added, columns)
+        observe_each(self.observed, columns)
 
 
 def keep(table: dict[tuple[str | bool, ...], Children], kind: tuple[str | bool, ...], children: Children) -> Children:

@@ -274,7 +274,7 @@ class Metrics:
         """An answer has been handed to the server whole, or as far as its caller stayed: the one stage that is counted after the
         last byte (`gateway.surface.exchange.Exchange.writing`). Raises nothing."""
         try:
-            self._seconds(route, "write").observe(seconds)
+            self._seconds[route, "write"].observe(seconds)
         except Exception:
             self._observer_errors().inc()
 
@@ -417,43 +417,36 @@ class Metrics:
 
     def _sort(self, record: Record, found: list[Children]) -> None:
         """Its amounts into the rows of its kinds, and these into `found` where they were empty."""
-        seconds, route = record.seconds, record.route
+        seconds, route, outcome = record.seconds, record.route, record.outcome
         accept, first = seconds.accept, seconds.first_byte
         kind = (
-            route, record.outcome, record.mode, record.reason, record.direct, record.router, record.served,
-            record.late_verdict, record.speculation, record.error, had_to(record), failure(record), accept is not None,
-            first is not None,
+            route, outcome, record.mode, record.reason, record.direct, record.router, record.served, record.late_verdict,
+            record.speculation, record.error, outcome != "accepted" and had_to(record),
+            record.status >= 500 and failure(record), accept is not None, first is not None,
         )  # fmt: skip
-        children = self._of_requests.get(kind)
-        if children is None:
-            children = keep(self._of_requests, kind, self._of_request(RequestKind(*kind)))
+        kept = self._of_requests.get(kind)
+        if kept is None:
+            kept = keep(self._of_requests, kind, self._of_request(RequestKind(*kind)))
         router, upstream, check, total = seconds.router, seconds.upstream, seconds.check, seconds.total
         overhead = total - upstream
-        if not 0 <= overhead < MOST:
+        if not 0.0 <= overhead < MOST:
             overhead = 0.0
-        children.rows.append(
-            (
-                router,
-                upstream,
-                check,
-                total,
-                overhead,
-                overhead - router - check,
-                seconds.parse,
-                record.counterfactual_cost,
-                accept or 0.0,
-                first or 0.0,
-            )
-        )
-        if len(children.rows) == 1:
-            found.append(children)
+        row = (
+            router, upstream, check, total, overhead, overhead - router - check, seconds.parse,
+            record.counterfactual_cost, accept or 0.0, first or 0.0,
+        )  # fmt: skip
+        if not kept.rows:
+            found.append(kept)
+        kept.rows.append(row)
         if record.router_errors:
             self._router_errors("tier").inc(len(record.router_errors))
         for suspect in self._suspects.look(record):
-            self._suspected(suspect.route, suspect.rung, suspect.kind).inc()
-        for lower, higher, reason in escalations(record):
-            self._escalations(route, lower, higher, reason).inc()
-        for attempt in record.attempts:
+            self._suspected[suspect].inc()
+        attempts = record.attempts
+        if len(attempts) > 1:
+            for lower, higher, reason in escalations(record):
+                self._escalations[route, lower, higher, reason].inc()
+        for attempt in attempts:
             self._sort_attempt(record, attempt, found)
 
     def _of_request(self, kind: RequestKind) -> Children:
@@ -480,7 +473,7 @@ class Metrics:
         if kind.error:
             once.append(self._errors(kind.error))
         tier = [self._router_seconds(kind.router.partition(":")[0])] if kind.router else []
-        return Children(
+        return Children.of(
             once,
             [
                 [self._seconds(route, "router"), *tier],
@@ -508,26 +501,15 @@ class Metrics:
             record.route, record.outcome, record.top, record.speculation, attempt.rung, attempt.outcome, attempt.reason,
             attempt.purpose, first is not None, many, known, bool(tokens.input or tokens.output), cost > 0,
         )  # fmt: skip
-        children = self._of_attempts.get(kind)
-        if children is None:
-            children = keep(self._of_attempts, kind, self._of_attempt(AttemptKind(*kind)))
+        kept = self._of_attempts.get(kind)
+        if kept is None:
+            kept = keep(self._of_attempts, kind, self._of_attempt(AttemptKind(*kind)))
         first, sure = first or 0.0, sure or 0.0
-        children.rows.append(
-            (
-                attempt.seconds,
-                first,
-                (attempt.seconds - first) / (attempt.chunks - 1) if many else 0.0,
-                sure,
-                1 - sure,
-                given - cached,
-                cached,
-                taken,
-                given + taken,
-                cost,
-            )
-        )
-        if len(children.rows) == 1:
-            found.append(children)
+        gap = (attempt.seconds - first) / (attempt.chunks - 1) if many else 0.0
+        row = (attempt.seconds, first, gap, sure, 1 - sure, given - cached, cached, taken, given + taken, cost)
+        if not kept.rows:
+            found.append(kept)
+        kept.rows.append(row)
 
     def _of_attempt(self, kind: AttemptKind) -> Children:
         route, rung = kind.route, kind.rung
@@ -543,7 +525,7 @@ class Metrics:
             if kind.purpose == "early" and kind.speculation == "wasted":
                 costs.append(self._early_cost(route))
         fresh, reread, output = TOKENS
-        return Children(
+        return Children.of(
             once,
             [
                 [self._attempt_seconds(rung)],

@@ -1,14 +1,14 @@
 """One connection of a caller: uvicorn's HTTP/1.1 protocol, with what an `Exchange` finds behind its `send` (`Responder`).
 
-uvicorn reads requests, writes streams and everything that is rare. Ours is what every request pays: when it arrived, a callback for the
-caller who leaves instead of a task that waits for it, a whole answer in one write that goes out with others of the same turn of the loop,
-one timer per connection instead of one per answer, and a task without callbacks at its end (each costs a turn of the loop).
+uvicorn reads requests, writes streams and everything that is rare. Ours is what every request pays: when it arrived, a head that is read
+once and known again (`known`), a callback for the caller who leaves instead of a task that waits for it, a whole answer in one write that
+goes out with others of the same turn of the loop (`cycle`), one timer per connection instead of one per answer, and a task without
+callbacks at its end (each costs a turn of the loop).
 """
 
 import asyncio
 import math
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
@@ -17,15 +17,14 @@ from weakref import WeakKeyDictionary
 import httptools
 import orjson
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from backends.http.outbox import Outbox
-from gateway.surface.exchange import ARRIVED, HEADER_BYTES, Responder
+from gateway.surface.cycle import Cycle, Server
+from gateway.surface.exchange import ARRIVED, HEADER_BYTES
+from gateway.surface.known import Known
 from wire.errors import BadRequest
 
-_COPIED = 2**16
-"""Bytes. Up to here head and body are one write: one call into the kernel."""
 _SLACK = 0.001  # seconds; uvloop's clock stands still within one turn of the loop and counts milliseconds
 
 
@@ -40,190 +39,10 @@ _REFUSED = (
 )
 
 
-def _nothing() -> None: ...
-
-
-Lines = list[tuple[bytes, bytes]]
 URL_KEPT = 256
 """Bytes of a URL that is remembered with its parts."""
-
-
-class Server:
-    """What the connections of one server share."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.outbox = Outbox(loop)
-        self._lines: Lines = []
-        self._standing = b""
-
-    def standing(self, lines: Lines) -> bytes:
-        """The header lines that every answer has, as bytes. uvicorn makes a new list of them each second, for the date."""
-        if lines is not self._lines:
-            self._lines, self._standing = lines, b"".join([b"%b: %b\r\n" % line for line in lines])
-        return self._standing
-
-
-class Cycle(RequestResponseCycle, Responder):
-    """One request and its answer."""
-
-    disconnected = response_started = response_complete = False
-    more_body = True
-    chunked_encoding = None
-    expected_content_length = 0
-    ended: Callable[[], None] = staticmethod(_nothing)
-    """Called with the last step of its task: the server need not wait for it any longer."""
-    event: asyncio.Event | None = None
-    """uvicorn's `message_event`, where somebody has waited for it."""
-    _left: Callable[[], None] | None = None
-    _taken = False
-
-    def __init__(self, connection: "Connection", scope: Any, *, keep_alive: bool) -> None:
-        """In place of uvicorn's; what it sets to the same for each request stands above."""
-        self.scope = scope
-        self.keep_alive = keep_alive
-        self.waiting_for_100_continue = connection.expect_100_continue
-        self.transport = connection.transport
-        self.flow = connection.flow
-        self.logger = connection.logger
-        self.access_logger = connection.access_logger
-        self.access_log = connection.access_log
-        self.default_headers = connection.server_state.default_headers
-        self.on_response = connection.on_response_complete
-        self.body = bytearray()
-        self._shared = connection.shared
-
-    @property
-    def message_event(self) -> asyncio.Event:  # type: ignore[override]
-        """Wakes uvicorn's `receive`; made when that waits for the first time."""
-        if self.event is None:
-            self.event = asyncio.Event()
-            unread = not self._taken and (self.body or not self.more_body)
-            if unread or self.disconnected or self.response_complete:
-                self.event.set()
-        return self.event
-
-    async def run_asgi(self, app: Any) -> None:
-        """As uvicorn's, which is asked only where it has something to say."""
-        try:
-            await app(self.scope, self.receive, self.send)
-        except BaseException as exc:
-            self._shared.outbox.flush()  # what was said before, before the connection is closed
-            await super().run_asgi(_raising(exc))
-        else:
-            if not (self.response_complete or self.disconnected):
-                self._shared.outbox.flush()
-                await super().run_asgi(_silent)
-        finally:
-            self.on_response = _nothing  # it holds the connection, which holds us
-            self.ended()
-
-    def taken(self) -> bytes | None:
-        if self.more_body or self.disconnected or self.response_complete:
-            return None
-        self.flow.resume_reading()
-        self._taken = True
-        if self.event is not None:
-            self.event.clear()
-        body = bytes(self.body)
-        self.body = bytearray()
-        return body
-
-    async def answer(self, status: int, head: bytes, body: bytes, *, keep: bool) -> None:
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if not self._begins():
-            return
-        self.response_complete = True
-        standing = self._shared.standing(self.default_headers)
-        if keep and not self.keep_alive:
-            keep, head = False, head + b"connection: close\r\n"
-        if len(body) <= _COPIED:
-            self._write(b"".join((STATUS_LINE[status], standing, head, b"\r\n", body)))
-        else:
-            self._write(b"".join((STATUS_LINE[status], standing, head, b"\r\n")))
-            self._write(body)
-        self.keep_alive = keep
-        self._complete()
-
-    def _begins(self) -> bool:
-        """The answer begins now; not for a caller who has left."""
-        if self.disconnected:
-            return False
-        if self.response_started:
-            raise RuntimeError("an answer was begun before")
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        return True
-
-    def _write(self, data: bytes) -> None:
-        """Paced streams: 65 us of CPU per chunk instead of 80 where 16 of them get a chunk in the same turn of the loop."""
-        outbox = self._shared.outbox
-        if len(data) <= _COPIED:
-            outbox.write(self.transport, data)
-        else:
-            outbox.flush()
-            self.transport.write(data)
-
-    def _complete(self) -> None:
-        if self.event is not None:
-            self.event.set()
-        if not self.keep_alive:
-            self._shared.outbox.flush()
-            self.transport.close()
-        self.on_response()
-
-    async def send(self, message: Any) -> None:
-        self._shared.outbox.flush()  # uvicorn writes at once
-        await super().send(message)
-
-    async def begin(self, status: int, head: bytes) -> None:
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if not self._begins():
-            return
-        self.chunked_encoding = True
-        standing = self._shared.standing(self.default_headers)
-        closing = b"" if self.keep_alive else b"connection: close\r\n"
-        last = b"transfer-encoding: chunked\r\n\r\n"
-        self._write(b"".join((STATUS_LINE[status], standing, head, closing, last)))
-
-    async def finish(self, data: bytes) -> None:
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        if self.response_complete or not self.chunked_encoding:
-            raise RuntimeError("no answer is streamed")
-        self.response_complete = True
-        self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
-        self._complete()
-
-    def ready(self) -> bool:
-        return bool(self.chunked_encoding) and not (
-            self.flow.write_paused or self.disconnected or self.response_complete
-        )
-
-    def piece(self, data: bytes) -> None:
-        self._write(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def watch(self, left: Callable[[], None] | None) -> None:
-        self._left = left
-        if left is not None:
-            if self.disconnected:
-                asyncio.get_running_loop().call_soon(left)
-            else:
-                self.flow.resume_reading()  # a socket that is not read does not say that the other end has gone
-
-    def lost(self) -> None:
-        """The connection is closed."""
-        if self.response_complete:
-            return
-        self.disconnected = True
-        if self.event is not None:
-            self.event.set()
-        left, self._left = self._left, None
-        if left is not None:
-            left()
+TRIES = 2
+"""Heads of a connection that are learnt for nothing before no more are: its requests differ."""
 
 
 class Connection(HttpToolsProtocol):
@@ -234,6 +53,10 @@ class Connection(HttpToolsProtocol):
     _head: int | None = None
     """Bytes that came since the read in which a head, or the trailers of a request, began; None between them."""
     _trails = False
+    _between = True
+    """The parser has seen the end of a message and nothing of the next."""
+    _known: Known | None = None
+    _tries = TRIES
     _answered: RequestResponseCycle | None = None
     """Whose turn it is; `cycle` is the last that came, which waits for its turn where requests are pipelined."""
     _idle_until = math.inf
@@ -263,9 +86,18 @@ class Connection(HttpToolsProtocol):
         self._read = perf_counter()
         if self.shared.outbox.waiting:  # whatever is written because of `data` comes after what was written before
             self.shared.outbox.flush()
+        self._idle_until = math.inf
+        between, before = self._between, self.cycle
+        if self._known is not None and between and before.response_complete:
+            request = self._known.read(data)
+            if request is not None:  # as the parser's callbacks below
+                self._tries = TRIES
+                request.scope["state"] = {**self.app_state, ARRIVED: self._read}
+                self.cycle = Cycle(self, self.shared, request.scope, keep_alive=True, known=request)
+                self._start_asgi_task(self.cycle, self.app)
+                return
         if self._head is not None:
             self._head += len(data)
-        self._idle_until = math.inf
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -276,13 +108,23 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             said = "Invalid HTTP request received."
             self.logger.warning(said)
+            self._between = False
             self.send_400_response(said)
         if self._head is not None and self._head > ENDLESS and not self.transport.is_closing():
             if not self._trails and (self.cycle is None or self.cycle.response_complete):  # else an answer is under way
                 self.transport.write(_REFUSED)
             self.transport.close()
+        if between and self._between and self.cycle is not before and self._tries:
+            self._learn(data)
+
+    def _learn(self, data: bytes) -> None:
+        self._tries -= 1
+        cycle = self.cycle
+        if isinstance(cycle, Cycle) and cycle.keep_alive and self.limit_concurrency is None:
+            self._known = Known.learn(data, cycle.scope)
 
     def on_message_begin(self) -> None:
+        self._between = False
         self._head, self._trails = 0, False
         self.url = b""
         self.expect_100_continue = False
@@ -318,6 +160,7 @@ class Connection(HttpToolsProtocol):
             cycle.event.set()
 
     def on_message_complete(self) -> None:
+        self._between = True
         self._head = None
         cycle = self.cycle
         if not isinstance(cycle, Cycle):
@@ -343,7 +186,9 @@ class Connection(HttpToolsProtocol):
         place = _known_place if len(url) <= URL_KEPT else _place
         scope["path"], scope["raw_path"], scope["query_string"] = place(self.root_path, url)
         before = self.cycle
-        cycle = self.cycle = Cycle(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive())
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        cycle = self.cycle = Cycle(self, self.shared, scope, keep_alive=keep_alive)
+        cycle.waiting_for_100_continue = self.expect_100_continue
         self.headers = []  # trailers are no headers (RFC 9110, 6.5.1)
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
@@ -356,15 +201,15 @@ class Connection(HttpToolsProtocol):
         if not isinstance(cycle, Cycle) or self.config.reset_contextvars:
             super()._start_asgi_task(cycle, app)
             return
-        task = self.loop.create_task(cycle.run_asgi(app))
-        self.tasks.add(task)
-        cycle.ended = partial(self.tasks.discard, task)
+        cycle.task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(cycle.task)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
@@ -389,7 +234,7 @@ _servers: WeakKeyDictionary[ServerState, Server] = WeakKeyDictionary()
 def _shared(state: ServerState, loop: asyncio.AbstractEventLoop) -> Server:
     found = _servers.get(state)
     if found is None:
-        found = _servers[state] = Server(loop)
+        found = _servers[state] = Server(loop, state.tasks)
     return found
 
 
@@ -401,14 +246,3 @@ def _place(root: str, url: bytes) -> tuple[str, bytes, bytes]:
 
 
 _known_place = lru_cache(maxsize=256)(_place)
-
-
-def _raising(exc: BaseException) -> Any:
-    async def app(*_: Any) -> None:
-        raise exc
-
-    return app
-
-
-async def _silent(*_: Any) -> None:
-    """An application that does not answer."""

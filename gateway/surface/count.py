@@ -80,7 +80,7 @@ class Count:
 
 def counting_rung(setup: Setup, model: str) -> str:
     """The backend that counts for this name; "" when there is none. Raises NotFound for an unknown name."""
-    target = setup.target(model)
+    target = setup.targets[model]
     if target is None:
         raise NotFound(f"the model '{model}' does not exist", param="model", code="model_not_found")
     named = [target.through, target.name] if target.use == "backend" else [target.through]

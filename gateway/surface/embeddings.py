@@ -16,7 +16,7 @@ from gateway.record import AttemptRecord, Facts, Outcome, Record, Seconds
 from gateway.refusal import upstream
 from gateway.setup import Live, Setup
 from gateway.surface.exchange import ClientLeft, Exchange, Presence
-from gateway.surface.models import LimitsOf, admitted, log_cause, request_id_of, trace_of, unanswered, waited
+from gateway.surface.models import LimitsOf, admitted, log_cause, request_id_of, trace_of, unanswered
 from wire.errors import BackendError, NotFound, TimedOut, WeirError
 from wire.traceparent import Trace
 from wire.types import Tokens
@@ -36,7 +36,7 @@ class Embeddings:
         request_id = request_id_of(exchange)
         told = {"x-request-id": request_id, "x-weir-request-id": request_id}
         started = setup.clock()
-        accept = waited(exchange, started)
+        accept = None if exchange.arrived is None else started - exchange.arrived
         trace = trace_of(self._live, exchange)
         self._live.in_flight += 1
         try:

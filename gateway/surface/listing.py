@@ -23,7 +23,7 @@ class Listing:
             await exchange.json(200, {"object": "list", "data": data}, told)
             return
         name = unquote(wanted)
-        if setup.target(name) is None and setup.embedder(name) is None:
+        if setup.targets[name] is None and setup.embedder(name) is None:
             raise NotFound(f"the model '{name}' does not exist", param="model", code="model_not_found")
         await exchange.json(200, self._card(name), told)
 
@@ -38,7 +38,7 @@ class Listing:
 
 def context_length(setup: Setup, model: str) -> int | None:
     """Tokens that a request by this name may have: what the largest rung behind it takes. None when nobody said."""
-    target = setup.target(model)
+    target = setup.targets[model]
     if target is None:
         return None
     if target.use == "backend":

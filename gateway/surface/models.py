@@ -3,15 +3,16 @@
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import orjson
 
 from gateway.access import keys as access
 from gateway.access.limits import Limits
-from gateway.dialects import chat
+from gateway.dialects import chat, fields
 from gateway.dialects.base import Caller, Dialect, Stamp, Writer
 from gateway.fold import Fold
 from gateway.log import Log, where
@@ -20,12 +21,12 @@ from gateway.race import Deadlines, Race
 from gateway.record import Facts, Record, Seconds
 from gateway.setup import Live, Setup
 from gateway.story import Story
-from gateway.surface.exchange import ClientLeft, Exchange, Presence, Responder
+from gateway.surface.exchange import ClientLeft, Exchange, Presence
 from gateway.validators.fits_schema import SchemaError, compile_schema
 from wire import jsontext, strict, traceparent
 from wire.errors import BadRequest, NoAnswer, Replayed, WeirError
 from wire.traceparent import Trace
-from wire.types import Asked, Chunk, Sink
+from wire.types import Asked, Chunk
 
 SSE_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -54,12 +55,15 @@ class Door:
         if self._id_header:
             told[self._id_header] = request_id
         started = setup.clock()
-        accept = waited(exchange, started)
-        trace = trace_of(self._live, exchange)
+        accept = None if exchange.arrived is None else started - exchange.arrived
+        trace = None if self._live.sample is None else trace_of(self._live, exchange)
         self._live.in_flight += 1
         story: Story | None = None
         try:
-            asked = await self._understand(exchange, setup, told)
+            caller, raw, body = await admitted(self._live, setup, self._limits, exchange, told)
+            asked = await self._read(body, raw, Caller(exchange.public_headers(), caller.tenant))
+            if asked.constraint is not None:
+                check_constraint(asked, setup, self._dialect.schema_param)
             story = Story(setup, asked, request_id)
             story.accept_seconds = accept
             story.parse_seconds = story.started - started
@@ -77,22 +81,16 @@ class Door:
             if exchange.started:
                 self._live.wrote(story.decision.route if story else "", exchange.writing)
 
-    async def _understand(self, exchange: Exchange, setup: Setup, told: dict[str, str]) -> Asked:
-        """Raises WeirError, ClientLeft."""
-        caller, raw, body = await admitted(self._live, setup, self._limits, exchange, told)
-        asked = await self._read(body, raw, Caller(exchange.public_headers(), caller.tenant))
-        check_constraint(asked, setup, self._dialect.schema_param)
-        return asked
-
     async def _read(self, body: Any, raw: bytes, caller: Caller) -> Asked:
         """The body in our words. Raises WeirError. A door whose requests build on something that is kept overrides this ..."""
         return self._dialect.understand(body, raw, caller)
 
-    async def _keep(self, story: Story, answered: bytes | Writer) -> None:
-        """... and this, which sees a complete answer before its last byte goes out: the whole body, or the writer at its end."""
+    _keep: Callable[[Story, bytes | Writer], Awaitable[None]] | None = None
+    """... and has this, which sees a complete answer before its last byte goes out: the whole body, or the writer at its end."""
 
     def _stamp(self, exchange: Exchange, story: Story) -> Stamp:
-        return stamp_of(story)
+        reasoning = story.setup.settings.server.reasoning_field
+        return Stamp(story.id.removeprefix("req_"), int(story.time), story.asked.query.model, reasoning)
 
     async def _answer(self, exchange: Exchange, story: Story, told: dict[str, str]) -> None:
         stamp = self._stamp(exchange, story)
@@ -126,7 +124,7 @@ class Door:
     ) -> None:
         asked = story.asked
         responder = exchange.responder
-        sink = None if responder is None or writer is None else _sink(responder, writer)
+        sink = None if responder is None or writer is None else responder.pour(writer.feed)
         line = answer(self._live, story, race, sink)
         try:
             opening = await anext(line)
@@ -144,16 +142,18 @@ class Door:
                     if data := b"".join(map(writer.feed, chunks)):
                         await exchange.more(data)
                 last = writer.end()
-                await self._keep(story, writer)
+                if self._keep is not None:
+                    await self._keep(story, writer)
                 await exchange.end(last)
             else:
-                whole = Fold(native=True)
+                whole = opening.whole or Fold(native=[])
                 async for chunks in line:
                     assert not isinstance(chunks, Opening)
                     for chunk in chunks:
                         whole.add(chunk)
                 data = self._dialect.whole(asked, stamp, whole)
-                await self._keep(story, data)
+                if self._keep is not None:
+                    await self._keep(story, data)
                 await exchange.whole(200, data, headers)
         finally:
             await line.aclose()
@@ -203,20 +203,6 @@ class Door:
         await exchange.whole(code, data, {**told, **error.headers})
 
 
-def _sink(responder: Responder, writer: Writer) -> Sink:
-    """Writes chunks to the caller at once, as long as he takes them. Where nothing waits, `Exchange.writing` counts nothing."""
-
-    def sink(chunks: Sequence[Chunk]) -> bool:
-        if not responder.ready():
-            return False
-        data = writer.feed(chunks[0]) if len(chunks) == 1 else b"".join(map(writer.feed, chunks))
-        if data:
-            responder.piece(data)
-        return True
-
-    return sink
-
-
 async def admitted(
     live: Live, setup: Setup, limits: "LimitsOf", exchange: Exchange, told: dict[str, str]
 ) -> tuple[access.Caller, bytes, Any]:
@@ -234,28 +220,24 @@ async def admitted(
         )
     raw = await exchange.body(setup.settings.limits.body_bytes)
     try:
-        return caller, raw, _parse(raw)
+        body = orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
-        raise BadRequest(
-            f"the request body is not valid JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
-            param="body",
-            code="invalid_json",
-        ) from exc
+        body = _mended(raw, exc)
+    return caller, raw, body
 
 
-def _parse(raw: bytes) -> Any:
+def _mended(raw: bytes, error: orjson.JSONDecodeError) -> Any:
     """Agents cut strings in the middle of an emoji and send the lone half as an escape: that is read as U+FFFD, not refused.
-    Raises orjson.JSONDecodeError."""
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        if b"\\ud" not in raw and b"\\uD" not in raw:
-            raise
-        try:
+    Raises BadRequest, for what is wrong otherwise."""
+    if b"\\ud" in raw or b"\\uD" in raw:
+        with suppress(ValueError):
             raw.decode()  # what is no UTF-8 is refused all the same
             return jsontext.parse(raw)
-        except ValueError:
-            return orjson.loads(raw)  # for its error
+    raise BadRequest(
+        f"the request body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})",
+        param="body",
+        code="invalid_json",
+    ) from error
 
 
 class LimitsOf:
@@ -268,7 +250,7 @@ class LimitsOf:
 def request_id_of(exchange: Exchange) -> str:
     """The caller's `x-request-id` when it is a sane one, else a new one."""
     given = exchange.headers.get("x-request-id", "")
-    return given if given and REQUEST_ID.match(given) else f"req_{_drawn()}"
+    return given if given and REQUEST_ID.match(given) else f"req_{_ids.pop() if _ids else _drawn()}"
 
 
 _ids: list[str] = []
@@ -277,9 +259,8 @@ _IDS = 64
 
 def _drawn() -> str:
     """24 random hex digits. The kernel is asked for those of many requests at once: 1.1 us instead of 3.0 in a running server."""
-    if not _ids:
-        digits = secrets.token_hex(12 * _IDS)
-        _ids.extend([digits[at : at + 24] for at in range(0, len(digits), 24)])
+    digits = secrets.token_hex(12 * _IDS)
+    _ids.extend([digits[at : at + 24] for at in range(0, len(digits), 24)])
     return _ids.pop()
 
 
@@ -290,40 +271,28 @@ def trace_of(live: Live, exchange: Exchange) -> Trace | None:
     return traceparent.begin(exchange.headers.get("traceparent", ""), secrets.token_hex(24), live.sample)
 
 
-def stamp_of(story: Story) -> Stamp:
-    return Stamp(
-        id=story.id.removeprefix("req_"),
-        created=int(story.time),
-        model=story.asked.query.model,
-        reasoning=story.setup.settings.server.reasoning_field,
-    )
-
-
 def check_constraint(asked: Asked, setup: Setup, param: str = chat.schema_param) -> None:
     """A schema that no one could check is refused before anything is asked. Raises BadRequest."""
     wanted = asked.constraint
     if wanted is None or wanted.kind != "schema":
         return
     limits = setup.settings.limits
-    try:
-        written = orjson.dumps(wanted.value)
-    except TypeError:  # deeper than can be written
-        written = b""
+    written = wanted.written or fields.written(wanted.value, param)
+    found = (written, wanted.strict, limits.schema_depth, limits.schema_bytes)
+    if found in _well:
+        return
+    _check(wanted.value, written, wanted.strict, limits.schema_depth, limits.schema_bytes, param)
     if len(written) <= _KEPT:
-        _checked(written, wanted.strict, limits.schema_depth, limits.schema_bytes, param)
-    else:
-        _check(wanted.value, written, wanted.strict, limits.schema_depth, limits.schema_bytes, param)
+        if len(_well) >= _MOST_KEPT:
+            del _well[next(iter(_well))]
+        _well[found] = None
 
 
 _KEPT = 2**15
 """Bytes of a schema that is remembered to be well."""
-
-
-@lru_cache(maxsize=256)
-def _checked(written: bytes, strictly: bool, depth: int, most: int, param: str) -> None:
-    """A task sends the same schema each time: what was found well is not looked at again (0.4 us instead of 4.3). What raises is
-    not remembered."""
-    _check(orjson.loads(written), written, strictly, depth, most, param)
+_MOST_KEPT = 256
+_well: dict[tuple[bytes, bool, int, int], None] = {}
+"""Schemas and the limits that they were within, the oldest first: a task sends the same one each time (0.3 us instead of 4.3)."""
 
 
 def _check(value: Any, written: bytes, strictly: bool, depth: int, most: int, param: str) -> None:
@@ -388,17 +357,12 @@ def _told(story: Story, told: Mapping[str, str]) -> dict[str, str]:
         headers["x-weir-confidence"] = f"{known:.4f}"
     if story.degraded:
         headers["x-weir-degraded"] = "true"
-    meta = attempt.gate.fold.meta
-    if meta.get("simulated"):
-        headers["x-weir-simulated"] = "true"
-    if meta.get("tier"):
-        headers["x-weir-tier"] = str(meta["tier"])
+    if meta := attempt.gate.fold.meta:
+        if meta.get("simulated"):
+            headers["x-weir-simulated"] = "true"
+        if meta.get("tier"):
+            headers["x-weir-tier"] = str(meta["tier"])
     return headers
-
-
-def waited(exchange: Exchange, started: float) -> float | None:
-    """`Seconds.accept` of a request that its endpoint took up at `started`. None: the server does not say."""
-    return None if exchange.arrived is None else started - exchange.arrived
 
 
 def unanswered(

@@ -22,7 +22,7 @@ from gateway.setup import Live
 from gateway.store import Guarded, StoreError
 from gateway.story import Story
 from gateway.surface.exchange import Exchange
-from gateway.surface.models import Door, LimitsOf, request_id_of, stamp_of
+from gateway.surface.models import Door, LimitsOf, request_id_of
 from wire.errors import BadRequest, NoAnswer, NotFound, WeirError
 from wire.types import Asked, Json
 
@@ -111,7 +111,7 @@ class ResponsesDoor(Door):
 
     def _stamp(self, exchange: Exchange, story: Story) -> Stamp:
         """Its id is ours and new even when the request's id is the caller's, who may use one twice."""
-        stamp = stamp_of(story)
+        stamp = super()._stamp(exchange, story)
         if exchange.headers.get("x-request-id") == story.id:
             return replace(stamp, id=secrets.token_hex(12))
         return stamp

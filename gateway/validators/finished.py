@@ -16,7 +16,7 @@ class Finished:
         """FAIL (truncated) for `length`, and for an answer with nothing in it (refused, when a content filter left nothing)."""
         if draft.finish == "length":
             return Verdict("fail", "truncated", "finished", "stopped by the token limit")
-        if draft.whole and not draft.text and not draft.tool_calls and not draft.refusal:
+        if draft.finish is not None and not draft.text and not draft.tool_calls and not draft.refusal:
             reason: Reason = "refused" if draft.finish == "content_filter" else "truncated"
             return Verdict("fail", reason, "finished", "empty answer")
         return PASS

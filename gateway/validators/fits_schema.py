@@ -42,7 +42,7 @@ class FitsSchema:
         """FAIL with the place and the rule that was broken, never with the value. The reason is `schema`; `truncated` where the token
         limit cut the answer, which is then no fault of its form."""
         wanted = ask.constraint
-        if wanted is None or not draft.whole or draft.tool_calls or draft.refusal or draft.finish == "content_filter":
+        if wanted is None or draft.tool_calls or draft.refusal or draft.finish in (None, "content_filter"):
             return PASS
         broken = misfit(draft.text, wanted, formats=self.config.formats)
         if not broken:

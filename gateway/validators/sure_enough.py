@@ -27,7 +27,7 @@ class SureEnough:
 
     def check(self, draft: Draft, ask: Ask) -> Verdict:
         """PASS, FAIL (low_confidence) or UNDECIDED (low_confidence), each with the probability that was found."""
-        if not draft.whole:
+        if draft.finish is None:
             return PASS
         parameters = {name: tool.parameters for name, tool in ask.tools.items()}
         known = probability(Evidence(draft, ask.constraint, parameters, ask.messages, ask.second), ask.scorer)

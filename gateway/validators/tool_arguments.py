@@ -25,7 +25,9 @@ class ToolArguments:
     def check(self, draft: Draft, ask: Ask) -> Verdict:
         """FAIL with the call's position and the rule that was broken, never with a name or value out of the answer. The reason is
         `tool_arguments`; `truncated` where the token limit cut the answer."""
-        broken = _misfit(draft, ask) if draft.whole else ""
+        if draft.finish is None or not (draft.tool_calls or ask.tools):
+            return PASS
+        broken = _misfit(draft, ask)
         if not broken:
             return PASS
         return Verdict("fail", "truncated" if draft.finish == "length" else "tool_arguments", "tool_arguments", broken)

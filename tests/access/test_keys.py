@@ -70,6 +70,24 @@ def test_no_header_text_breaks_the_check(text: str) -> None:
         Keys(CONFIGURED).check({"authorization": f"Bearer {text}", "x-api-key": text})
 
 
+@pytest.mark.parametrize("given", ["Bearer ", "Bearer    ", "Bearer", "bearer ", ""])
+def test_no_key_is_no_key_even_where_its_hash_is_configured(given: str) -> None:
+    """An empty key names nobody."""
+    with pytest.raises(Unauthorized, match="You didn't provide an API key"):
+        Keys(Access(keys=(KeySettings(name="nobody", hash=hash_key("")),))).check({"authorization": given})
+
+
+@given(st.sampled_from(["Bearer", "bearer", "Basic", "BEARER", ""]), st.text(" \t\u3000", max_size=2), st.booleans())
+def test_space_around_a_key_is_no_part_of_it(scheme: str, space: str, known: bool) -> None:
+    """However it is spelt: what follows the scheme `Bearer`, stripped, is the key; after another scheme stands none."""
+    headers = {"authorization": f"{scheme} {space}{KEY if known else 'x'}{space}"}
+    if known and scheme.lower() == "bearer":
+        assert Keys(CONFIGURED).check(headers).tenant == "agents"
+    else:
+        with pytest.raises(Unauthorized):
+            Keys(CONFIGURED).check(headers)
+
+
 def test_without_keys_the_machines_owner_is_an_admin() -> None:
     """No key configured means loopback only: the caller is tenant "" and may read Records."""
     assert Keys(Access()).check({"authorization": "Bearer sk-anything"}) == Caller(admin=True)

@@ -118,15 +118,17 @@ def test_live_answer() -> None:
     run(streamed, test)
 
 
-def test_first_chunk_is_not_held() -> None:
-    """A chunk is given when its event has come, while the upstream still works."""
+@pytest.mark.parametrize("live", [True, False])
+def test_first_chunk_is_not_held(live: bool) -> None:
+    """A chunk is given when its event has come, while the upstream still works, also of a stream that nobody asked for; and who leaves
+    then ends that work."""
 
     async def handler(asked: Asked) -> None:
         await asked.stream(STREAM[0], end=False)
         await asyncio.sleep(60)
 
     async def test(backend: OpenAI, server: Upstream) -> None:
-        stream = backend.stream(call(live=True))
+        stream = backend.stream(call(live=live))
         assert (await anext(stream)).delta["role"] == "assistant"
         await stream.aclose()
         await server.wait_left(1)

@@ -79,6 +79,94 @@ def test_as_any_generator() -> None:
     asyncio.run(run())
 
 
+def test_what_comes_whole() -> None:
+    """Asked for with the first step, read at once or one by one, and over then, however often it is asked again."""
+
+    async def begin(steps: Steps) -> Sequence[Chunk]:
+        asked.append(steps)
+        await asyncio.sleep(0)
+        return [chunk("a"), chunk("b")]
+
+    asked: list[Steps] = []
+
+    async def run() -> None:
+        at_once = Steps(begin=begin)
+        assert asked == []
+        assert [*await at_once.step()] == [chunk("a"), chunk("b")]
+        assert asked == [at_once]
+        for _ in range(2):
+            with pytest.raises(StopAsyncIteration):
+                await at_once.step()
+        assert [found async for found in Steps(begin=begin)] == [chunk("a"), chunk("b")]
+        mixed = Steps(begin=begin)
+        assert await anext(mixed) == chunk("a")
+        assert [*await mixed.step()] == [chunk("b")]
+        with pytest.raises(StopAsyncIteration):
+            await anext(mixed)
+
+    asyncio.run(run())
+
+
+def test_what_has_more_to_come() -> None:
+    """What follows the first step is read where that one left it, a sink is told to it, and it is closed with the rest."""
+    ended: list[str] = []
+    lent: list[Sink | None] = []
+
+    async def rest() -> AsyncGenerator[Sequence[Chunk], Sink | None]:
+        try:
+            lent.append((yield [chunk("a")]))
+            lent.append((yield [chunk("b")]))
+            yield [chunk("c")]
+        finally:
+            ended.append("closed")
+
+    async def begin(steps: Steps) -> Sequence[Chunk]:
+        steps.rest = rest()
+        return await anext(steps.rest)
+
+    def sink(chunks: Sequence[Chunk]) -> bool:
+        return False
+
+    async def run() -> None:
+        assert [found async for found in Steps(begin=begin)] == [chunk(text) for text in "abc"]
+        left = Steps(begin=begin)
+        assert [*await left.step()] == [chunk("a")]
+        assert [*await left.step(sink)] == [chunk("b")]
+        await left.aclose()
+        assert (ended, lent) == (["closed", "closed"], [None, None, sink])
+        with pytest.raises(StopAsyncIteration):
+            await anext(left)
+
+    asyncio.run(run())
+
+
+def test_what_is_left_before_it_is_asked() -> None:
+    """Closed, or thrown at, before its first step, nothing is asked any more; after it failed, nothing comes."""
+
+    async def fails(steps: Steps) -> Sequence[Chunk]:
+        asked.append(steps)
+        raise Broken("down")
+
+    asked: list[Steps] = []
+
+    async def run() -> None:
+        closed, thrown = Steps(begin=fails), Steps(begin=fails)
+        await closed.aclose()
+        with pytest.raises(Broken, match="thrown"):
+            await thrown.athrow(Broken("thrown"))
+        for over in (closed, thrown):
+            with pytest.raises(StopAsyncIteration):
+                await anext(over)
+        assert asked == []
+        failed = Steps(begin=fails)
+        with pytest.raises(Broken, match="down"):
+            await anext(failed)
+        with pytest.raises(StopAsyncIteration):
+            await anext(failed)
+
+    asyncio.run(run())
+
+
 def test_pings_are_for_whoever_counts_their_time() -> None:
     """A block that says nothing but makes a chunk, as an Anthropic ping does, goes to no sink: an upstream that only pings would keep the
     caller for ever."""

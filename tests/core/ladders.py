@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from gateway.decide import Rung
-from gateway.escalate import Attempt, Plan
+from gateway.plan import Attempt, Plan
 from gateway.validators.base import PASS, Verdict
 from wire.errors import Reason
 

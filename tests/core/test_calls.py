@@ -7,16 +7,21 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from gateway.calls import ask_of, constraint_for, render, rendered
-from gateway.decide import Route, Rung
+from gateway.calls import ask_of, call_for, constraint_for, render, rendered, validators_for
+from gateway.confidence import Scorer
+from gateway.decide import Route, Rung, ToolRule
 from gateway.gate import Gate
 from gateway.story import AttemptStory, Story
-from wire.types import Asked, Chunk, Constraint, Query
+from wire.types import Asked, Chunk, Constraint, Query, Wants
 
 SLM, LLM = Rung("slm", threshold=0.9, calibrated="c"), Rung("llm", cloud=True)
 IMPOSED = Constraint("schema", {"required": ["label"]})
 ROUTE = Route("r", (SLM, LLM), constraint=IMPOSED, render="{label}")
+SCORER = Scorer((), (), (), (), 0.0)
+SCORED = structs.replace(SLM, scorer=SCORER)
+RULED = Route("r", (SLM, LLM), tools={"pay": ToolRule("always", 0.99), "look": ToolRule()})
 
 
 @pytest.mark.parametrize(
@@ -114,6 +119,48 @@ def test_calls_and_refusals_are_never_rendered_away(delta: dict[str, Any]) -> No
     assert rendered(story(), attempt(SLM, *chunks), chunks) is chunks
 
 
+def test_every_field_of_a_call_says_what_it_is_named_for() -> None:
+    """No two values of the request are alike where the fields are of one type, and all stand in the call."""
+    query = Query(
+        "hi", "gpt-5", headers={"traceparent": "tp", "x-weir-a": "b", "accept": "*"}, session="ses", signature="sig"
+    )
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    asked = Asked(query, body, Wants(logprobs=True), IMPOSED, b"raw", "responses", native={"input": "hi"})
+    told = SimpleNamespace(
+        asked=asked, route=ROUTE, straight=False, verbatim=False, trace=None, id="req", attempts=[],
+        setup=SimpleNamespace(backends={"slm": object()}), credential=lambda: "key",
+    )  # fmt: skip
+    own = structs.replace(SLM, passthrough=True)
+    call = call_for(cast(Story, told), own, 7.0, live=True)
+    assert structs.asdict(call) == {
+        "body": body, "seconds": 7.0, "constraint": IMPOSED, "live": True, "logprobs": True, "text": "hi", "model": "gpt-5",
+        "raw": b"", "dialect": "responses", "native": {"input": "hi"}, "credential": "key", "request_id": "req",
+        "headers": {"traceparent": "tp"}, "session": "ses", "signature": "sig",
+    }  # fmt: skip
+    told.verbatim = True
+    call = call_for(cast(Story, told), SLM, 7.0)
+    assert (call.raw, call.headers, call.credential) == (b"raw", {"traceparent": "tp", "accept": "*"}, "")
+    assert not call.live
+
+
+@pytest.mark.parametrize(
+    ("window", "start", "collapsed", "looks"),
+    [(None, None, None, False), (40, None, None, True), (None, 0.5, None, True), (None, None, -3.0, True)],
+)
+def test_whose_answers_are_looked_at_while_they_grow(
+    window: int | None, start: float | None, collapsed: float | None, looks: bool
+) -> None:
+    """Of a route with a window, or with a rung that knows a doubt to start by or a collapse. The top gets the hard checks only."""
+    soft, hard = SimpleNamespace(soft=True), SimpleNamespace()
+    rungs = (structs.replace(SLM, start=start, collapsed=collapsed), LLM)
+    route = Route("r", rungs, window=window, validators=cast(Any, (hard, soft)))
+    assert route.looks is looks
+    told = story(route=route)
+    assert validators_for(told, SLM) == (hard, soft)
+    assert validators_for(told, SLM, soft=False) == validators_for(told, LLM) == (hard,)
+    assert validators_for(story(route=route, straight=True), SLM) == ()
+
+
 @pytest.mark.parametrize(
     ("route", "rung", "proves"),
     [
@@ -156,5 +203,10 @@ def test_what_an_answer_is_judged_against() -> None:
         "g": (None, False),
     }
     assert (ask.tool_choice, ask.one_call, ask.threshold, ask.calibrated) == ("required", True, 0.9, "c")
+    told = ask_of(story(messages=[{"role": "user"}], constraint=IMPOSED, route=RULED), SCORED)
+    assert structs.asdict(told) == {
+        "constraint": IMPOSED, "tools": {}, "tool_choice": None, "one_call": False, "threshold": 0.9, "calibrated": "c",
+        "scorer": SCORER, "messages": [{"role": "user"}], "rules": {"pay": 0.99}, "second": None,
+    }  # fmt: skip
     assert ask_of(story(), LLM).threshold is None
     assert ask_of(story(tools=None), SLM).tools == {}

@@ -1,13 +1,27 @@
-"""A router that answers at once is not timed; one that waits is."""
+"""What is settled before anything is asked: the router's word, what a requested name means, the plan."""
 
 import asyncio
+from collections.abc import Coroutine
+from fnmatch import fnmatchcase
+from itertools import product
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from gateway.choose import _scored
-from wire.types import Scores
+from gateway.choose import _climbing, _route
+from gateway.decide import Decision, Route, Rung
+from gateway.plan import Plan, plan
+from gateway.setup import Setup, Target, Targets
+from gateway.story import Story
+from wire.types import Asked, Constraint, Query, Scores
 
 SCORES = Scores({"a": 1.0})
+A, B = Route("a", (Rung("slm"), Rung("llm", cloud=True))), Route("b", (Rung("llm", cloud=True),))
+ROUTES = {"a": A, "b": B}
 
 
 async def scoring(waits: int, seconds: float = 0.0, error: Exception | None = None) -> Scores:
@@ -18,23 +32,39 @@ async def scoring(waits: int, seconds: float = 0.0, error: Exception | None = No
     return SCORES
 
 
+def asking(router: Coroutine[Any, Any, Scores], seconds: float = 30) -> tuple[Story, Decision]:
+    """What comes of a request when the router answers like that."""
+    setup = SimpleNamespace(
+        clock=iter(range(9)).__next__,
+        router=SimpleNamespace(score=lambda query: router),
+        settings=SimpleNamespace(router=SimpleNamespace(deadline=seconds)),
+        routes=ROUTES,
+        default="b",
+    )
+    story = cast(Story, SimpleNamespace(setup=setup, asked=Asked(Query("hi", "gpt-5"), {})))
+    return story, asyncio.run(_route(story))
+
+
 @pytest.mark.parametrize(("waits", "seconds"), [(0, 0.0), (1, 0.0), (3, 0.0), (2, 0.001)])
 def test_what_a_router_says_comes_through(waits: int, seconds: float) -> None:
-    """However often it waits, for a turn of the loop or for a time."""
-    assert asyncio.run(_scored(scoring(waits, seconds), 30)) is SCORES
+    """However often it waits, for a turn of the loop or for a time; and the time is taken."""
+    story, decision = asking(scoring(waits, seconds))
+    assert story.scores is SCORES
+    assert decision == Decision("a", "matched", 1.0)
+    assert story.router_seconds == 1
 
 
 @pytest.mark.parametrize("waits", [0, 1, 2])
 def test_what_it_raises_too(waits: int) -> None:
-    """In its first step or later: the very exception."""
-    error = LookupError("x")
-    with pytest.raises(LookupError) as caught:
-        asyncio.run(_scored(scoring(waits, error=error), 30))
-    assert caught.value is error
+    """In its first step or later: the default way, and the Record says what it was."""
+    story, decision = asking(scoring(waits, error=LookupError("x")))
+    assert decision == Decision("b", "router_error")
+    assert story.scores == Scores({}, source="error: LookupError")
+    assert story.router_seconds == 1
 
 
 def test_one_that_is_late_is_left() -> None:
-    """TimeoutError, and the router sees that it was cancelled."""
+    """The default way, and the router sees that it was cancelled."""
     seen = []
 
     async def slow() -> Scores:
@@ -45,6 +75,69 @@ def test_one_that_is_late_is_left() -> None:
             raise
         return SCORES
 
-    with pytest.raises(TimeoutError):
-        asyncio.run(_scored(slow(), 0.01))
+    story, decision = asking(slow(), 0.01)
+    assert decision == Decision("b", "router_timeout")
+    assert story.scores == Scores({}, source="timeout")
     assert seen == [True]
+
+
+# --- names ------------------------------------------------------------------------------------------------------------------------
+
+PATTERNS = st.lists(st.text("ab*?[]", min_size=1, max_size=4), max_size=4, unique=True)
+
+
+def meaning(models: dict[str, Target], routes: list[str], name: str) -> Target | None:
+    """Written a second time, from the words of the documentation."""
+    if name in models:
+        return models[name]
+    if name.startswith("route/") and name[6:] in routes:
+        return Target("route", name[6:])
+    return next((target for pattern, target in models.items() if fnmatchcase(name, pattern)), None)
+
+
+@given(PATTERNS, st.lists(st.text("ab*", max_size=3), max_size=5), st.booleans())
+def test_what_a_name_means(patterns: list[str], names: list[str], pinned: bool) -> None:
+    """The exact name, a route that is pinned, then the globs in their order; the same when it is asked again."""
+    models = {pattern: Target("backend", pattern) for pattern in patterns}
+    if pinned:
+        models["route/a"] = Target("backend", "pinned")
+    targets = Targets(models, ["a", "b*"])
+    for name in [*names, *names, "route/a", "route/b*", "route/bb", "route/"]:
+        assert targets[name] == meaning(models, ["a", "b*"], name)
+
+
+def test_few_and_short_names_are_kept() -> None:
+    """Callers may name what they like: what is kept of that is bounded, in number and in length, and the rest means the same."""
+    targets = Targets({"gpt-*": Target("routed")}, ["r"])
+    known = len(targets)
+    assert targets["gpt-" + "x" * 10_000] == Target("routed")
+    assert targets["unknown"] is None
+    assert len(targets) == known
+    for number in range(2 * Targets.KEPT):
+        assert targets[f"gpt-{number}"] == Target("routed")
+    assert len(targets) == known + Targets.KEPT
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------------------
+
+TEXT, IMAGE = frozenset({"text"}), frozenset({"text", "image"})
+
+
+@pytest.mark.parametrize("names", [("slm", "llm"), ("slm", "mid", "llm"), ("llm",)])
+@pytest.mark.parametrize("first", ["", "mid", "llm", "gone"])
+@pytest.mark.parametrize("modality", [TEXT, IMAGE])
+@pytest.mark.parametrize(("direct", "strict", "constrained"), list(product([False, True], repeat=3)))
+def test_a_kept_plan_is_the_one_that_would_be_made(
+    names: tuple[str, ...], first: str, modality: frozenset[str], direct: bool, strict: bool, constrained: bool
+) -> None:
+    """Whatever a request wants, its plan is `plan` of all that: strict only where there is a schema to be strict about."""
+    reserve = 0.3
+    route = Route("r", tuple(map(Rung, names)), strict=strict, max_attempts=3)
+    settings = SimpleNamespace(server=SimpleNamespace(reserve=reserve))
+    plans = cast(Any, Setup.plans).func(SimpleNamespace(settings=settings, routes={"r": route}))
+    asked = Asked(Query("hi", "m", modality=modality), {}, constraint=Constraint("json", None) if constrained else None)
+    story = SimpleNamespace(setup=SimpleNamespace(plans=plans), asked=asked, plan=Plan(()))
+    decision = Decision("r", "matched", direct=direct)
+    _climbing(cast(Story, story), route, decision, first)
+    made = plan(route, decision, modality=modality, reserve=reserve, first=first)
+    assert story.plan == replace(made, strict=strict and constrained)

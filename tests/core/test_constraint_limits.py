@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.setup import Setup
+from gateway.surface import models
 from gateway.surface.models import check_constraint, deeper
 from wire.errors import BadRequest
 from wire.types import Asked, Constraint, Query
@@ -52,10 +53,10 @@ def test_deeper_is_depth(value: Any, levels: int) -> None:
     assert deeper(value, levels) is (depth(value) > levels)
 
 
-def check(value: Any, *, kind: Any = "schema") -> None:
-    limits = SimpleNamespace(schema_bytes=1000, schema_depth=8)
+def check(value: Any, *, kind: Any = "schema", strict: bool = False, size: int = 1000, depth: int = 8) -> None:
+    limits = SimpleNamespace(schema_bytes=size, schema_depth=depth)
     setup = cast(Setup, SimpleNamespace(settings=SimpleNamespace(limits=limits)))
-    check_constraint(Asked(Query("", "m"), {}, constraint=Constraint(kind, value)), setup, PARAM)
+    check_constraint(Asked(Query("", "m"), {}, constraint=Constraint(kind, value, strict)), setup, PARAM)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,25 @@ def test_a_schema_that_no_one_could_check(value: Any, why: str) -> None:
     with pytest.raises(BadRequest, match=why) as caught:
         check(value)
     assert caught.value.param == PARAM
+
+
+def test_what_is_remembered_to_be_well_is_so_for_its_limits_only() -> None:
+    """A schema that passed is refused all the same where less is allowed: after a reload, or when it shall be strict."""
+    check(nested(8))
+    for narrower in ({"depth": 7}, {"size": 20}, {"strict": True}):
+        for _ in range(2):
+            with pytest.raises(BadRequest):
+                check(nested(8), **narrower)
+    check(nested(8))
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """A caller who sends ever new schemas fills no memory, and each of them is still looked at."""
+    for number in range(2 * models._MOST_KEPT):
+        check({"title": str(number)})
+    assert len(models._well) == models._MOST_KEPT
+    with pytest.raises(BadRequest):
+        check({"type": 5})
 
 
 def test_what_may_pass() -> None:

@@ -7,23 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.decide import Decision, Route, Rung
-from gateway.escalate import (
-    SOFT,
-    Attempt,
-    Budget,
-    Deliver,
-    GiveUp,
-    Plan,
-    Start,
-    Step,
-    Stop,
-    Wait,
-    next_step,
-    plan,
-    rejection,
-    standing,
-)
+from gateway.decide import Rung
+from gateway.escalate import SOFT, Deliver, Start, Step, Stop, Wait, next_step, rejection, standing
+from gateway.plan import Attempt, Budget, GiveUp, Plan
 from gateway.validators.base import PASS, Verdict
 from tests.core.ladders import ERRORS, pasts, plans, seconds, verdicts
 from wire.errors import Reason
@@ -180,33 +166,6 @@ def test_the_top_rung(strict: bool, verdict: Verdict, expected: Step) -> None:
     assert next_step(Plan((LLM,), strict=strict), [ended(0, 0, verdict)], PLENTY) == expected
 
 
-# --- the plan ---------------------------------------------------------------------------------------------------------------------
-
-ROUTE = Route(
-    "r", (SLM, MID, LLM), strict=True, deliver_unproven=True, egress="local", max_usd=0.5, max_attempts=3, seconds=9.0
-)
-
-
-@pytest.mark.parametrize(
-    ("decision", "first", "names"),
-    [
-        (Decision("r", "matched"), "", ["slm", "mid", "llm"]),
-        (Decision("r", "out_of_scope", direct=True), "", ["llm"]),
-        (Decision("r", "out_of_scope", direct=True), "slm", ["llm"]),
-        (Decision("r", "tool_loop"), "mid", ["mid", "llm"]),
-        (Decision("r", "tool_loop"), "llm", ["llm"]),
-        (Decision("r", "tool_loop"), "gone", ["slm", "mid", "llm"]),
-    ],
-)
-def test_where_the_ladder_begins(decision: Decision, first: str, names: list[str]) -> None:
-    """At the bottom; at the top when the request goes there directly; at the rung that asked for the tool, if it is still there."""
-    made = plan(ROUTE, decision, first=first, reserve=0.2)
-    assert [rung.name for rung in made.rungs] == names
-    assert made == Plan(
-        made.rungs, strict=True, deliver_unproven=True, egress="local", max_usd=0.5, max_attempts=3, reserve=0.2
-    )
-
-
 @pytest.mark.parametrize(
     ("attempt", "reason"),
     [
@@ -319,6 +278,7 @@ def test_every_ladder_ends(data: st.DataObject, plan: Plan, total: float) -> Non
         if isinstance(step, Start):
             started.append(step.rung)
             past.append(Attempt(len(past), step.rung))
+            assert next_step(plan, past, Budget(left)) == Wait()  # nothing is asked beside it
         elif isinstance(step, Stop):
             past[step.number] = replace(past[step.number], running=False)
         else:

@@ -1,31 +1,18 @@
 """Second opinions, second tries and early starts: the table row by row, then what must hold whatever happens."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.decide import Decision, Route, Rung, ToolRule
-from gateway.escalate import (
-    COMPANION,
-    OPINIONS,
-    Attempt,
-    Budget,
-    Deliver,
-    GiveUp,
-    Plan,
-    Purpose,
-    Start,
-    Step,
-    Stop,
-    Wait,
-    effect,
-    next_step,
-    plan,
-    rejection,
-)
+from gateway.decide import Rung
+from gateway.escalate import Deliver, Start, Step, Stop, Wait, by_table, effect, next_step, rejection
+from gateway.plan import COMPANION, OPINIONS, Attempt, Budget, GiveUp, Plan, Purpose
 from gateway.validators.base import PASS, Verdict
 from tests.core.ladders import ERRORS, REASONS
+from tests.core.ladders import plans as ladders
 from wire.errors import Reason
 
 SLM, MID, LLM = Rung("slm", timeout=10), Rung("mid", timeout=10), Rung("llm", timeout=30, cloud=True, paid=True)
@@ -299,18 +286,6 @@ def test_the_strictest_tool_counts(calls: tuple[str, ...], rule: str) -> None:
     assert effect(replace(TOOLS, tools={"delete_all": "always"}), ("delete_all",)) == "always"
 
 
-def test_the_plan_takes_what_the_route_says() -> None:
-    """Companion, votes, repairs and tool rules come from the route; without a companion there is no agreement."""
-    route = Route(
-        "r", (SLM, LLM), companion=OTHER, agreement="grey", repair=2, samples=3, writes=("w_*",),
-        tools={"refund": ToolRule("never")},
-    )  # fmt: skip
-    made = plan(route, Decision("r", "matched"))
-    assert (made.companion, made.agreement, made.repair, made.samples) == (OTHER, "grey", 2, 3)
-    assert (made.tools, made.writes, made.early) == ({"refund": "never"}, ("w_*",), False)
-    assert plan(replace(route, companion=None), Decision("r", "matched")).agreement == ""
-
-
 # --- whatever happens -------------------------------------------------------------------------------------------------------------
 
 verdicts = st.just(PASS) | st.builds(Verdict, st.sampled_from(["fail", "undecided"]), st.sampled_from(REASONS))
@@ -336,12 +311,12 @@ def test_every_past_comes_to_an_end(data: st.DataObject, plan: Plan, total: floa
     """Driven as the pipeline drives it, with any outcome of any attempt: it ends, within the attempts that are allowed, starts at most one
     rung early, asks no companion and no sample that was not configured, delivers nothing that failed, runs or calls what it may not, and
     waits only while something runs. While a weighed answer waits for the companion it neither despairs nor delivers it, nor stops a
-    companion that may still be of use."""
+    companion that may still be of use. What the plan asks nothing beside, it waits for: the pipeline does so unasked."""
     past: list[Attempt] = []
     left = total
     for turn in range(20 + 4 * plan.max_attempts):
         step = next_step(plan, past, Budget(left))
-        assert step == next_step(plan, tuple(past), Budget(left))
+        assert step == next_step(plan, tuple(past), Budget(left)) == by_table(plan, past, Budget(left))
         if any(waits(plan, past, attempt) for attempt in past):
             assert not isinstance(step, GiveUp)
             second = companion(past)
@@ -355,6 +330,7 @@ def test_every_past_comes_to_an_end(data: st.DataObject, plan: Plan, total: floa
         if isinstance(step, Start):
             started(plan, past, step)
             past.append(Attempt(len(past), step.rung, purpose=step.purpose))
+            assert plan.beside or next_step(plan, past, Budget(left)) == Wait()
         elif isinstance(step, Stop):
             assert past[step.number].running
             past[step.number] = replace(past[step.number], running=False, stopped=True)
@@ -370,6 +346,55 @@ def test_every_past_comes_to_an_end(data: st.DataObject, plan: Plan, total: floa
     else:
         pytest.fail(f"no end after {past}")
     assert len(past) <= plan.max_attempts
+
+
+changes = st.fixed_dictionaries(
+    {},
+    optional={
+        "rung": st.integers(0, 2),
+        "running": st.just(True),
+        "begun": st.just(False),
+        "verdict": st.none() | verdicts,
+        "error": st.sampled_from(ERRORS),
+        "cost": st.just(1.0),
+        "purpose": st.sampled_from(["repair", "sample", "early"]),
+        "stopped": st.just(True),
+        "seconds": st.floats(0, 60),
+        "answer": st.just(""),
+        "calls": st.just(("x",)),
+        "probability": st.just(0.7),
+        "unsure": st.just(True),
+        "flows": st.just(True),
+    },
+)
+
+
+@given(plans | ladders, st.none() | changes, st.floats(-1, 100))
+def test_what_is_told_at_once_stands_in_the_table(plan: Plan, told: dict[str, Any] | None, left: float) -> None:
+    """Of no attempt, and of a single one that was accepted or differs from that in anything: the very step of the table."""
+    past = [replace(ended(0), **told)] if told is not None and plan.rungs else []
+    past = [replace(attempt, rung=min(attempt.rung, len(plan.rungs) - 1)) for attempt in past]
+    assert next_step(plan, past, Budget(left)) == by_table(plan, past, Budget(left))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"running": True},
+        {"stopped": True},
+        {"verdict": None},
+        {"verdict": fail("schema")},
+        {"error": "timeout"},
+        {"calls": ("refund",)},
+        {"purpose": "sample"},
+        {"purpose": "early"},
+    ],
+)
+@pytest.mark.parametrize("plan", [TWO, ALWAYS, GREY, WEIGHED, VOTE, MEND, EARLY, TOOLS, Plan((SLM,), top_proves=True)])
+def test_whatever_keeps_a_single_answer_back(plan: Plan, told: dict[str, Any]) -> None:
+    """Each of it alone: the step of the table, on every kind of plan."""
+    past = [replace(ended(0), **told)]
+    assert next_step(plan, past, PLENTY) == by_table(plan, past, PLENTY)
 
 
 def proves(plan: Plan, attempt: Attempt) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.fold import Fold
 from tests.dialects.answers import DEFECTS, Choice, answers, call, cut, spoil, whole
@@ -64,6 +65,34 @@ def test_a_growing_answer_only_grows(data: st.DataObject, answer: list[Choice]) 
                 assert full.arguments.startswith(told.arguments)
             assert draft.whole == (draft.finish is not None)
     assert made.finished
+
+
+@given(st.data(), answers, st.lists(st.none() | st.floats(0, 1), min_size=3, max_size=3))
+def test_what_is_told_without_the_drafts(data: st.DataObject, answer: list[Choice], sure: list[float | None]) -> None:
+    """After every chunk, of whichever choice: the same calls, and the same probability, as the drafts tell."""
+    made = Fold()
+    for chunk in data.draw(cut(answer)):
+        made.add(structs.replace(chunk, probability=sure[chunk.choice] if chunk.finish else None))
+        assert made.called == any(draft.tool_calls for draft in made.drafts())
+        known = [draft.probability for draft in made.drafts() if draft.probability is not None]
+        assert made.probability == (known[0] if known else None)
+
+
+@given(st.data(), answers, st.lists(st.none() | st.just({"type": "ping"}), min_size=1))
+def test_a_plain_answer(data: st.DataObject, answer: list[Choice], native: list[Any]) -> None:
+    """It is plain as long as no chunk has log-probabilities or words of the upstream's own: what keeps the latter keeps nothing then."""
+    made, keeps = Fold(), Fold(native=[])
+    plain = True
+    for number, chunk in enumerate(data.draw(cut(answer))):
+        told = structs.replace(chunk, native=native[number % len(native)])
+        made.add(told)
+        keeps.add(told)
+        plain = plain and told.native is None and not told.logprobs
+        assert made.plain is keeps.plain is plain
+    assert made.messages() == keeps.messages()
+    assert made.native is None
+    assert keeps.native is not None
+    assert not (plain and keeps.native)
 
 
 @pytest.mark.parametrize(
@@ -149,4 +178,4 @@ def test_any_delta_can_be_folded(delta: dict[str, Any]) -> None:
     """Whatever an upstream calls a delta: nothing is raised."""
     made = fold([Chunk(delta=delta), Chunk(delta=delta, finish="stop")])
     made.messages()
-    made.drafts()
+    assert made.called == any(draft.tool_calls for draft in made.drafts())

@@ -297,7 +297,7 @@ def test_one_that_runs_alone_is_read_when_somebody_waits(error: Exception | None
     async def body(race: Race) -> None:
         race.start(0, source.stream(), alone=True)
         await turns()
-        assert (source.given, race.alone) == (0, True)
+        assert (source.given, race.alone is not None) == (0, True)
         assert [await race.event(AGES), await race.event(AGES)] == [Came(0, chunk("a")), Came(0, chunk("b"))]
         ended = await race.event(AGES)
         assert isinstance(ended, Ended)
@@ -542,6 +542,26 @@ def test_more_is_all_that_came_together() -> None:
 
     alone(body)
     race(beside)
+
+
+def test_the_rest_in_steps() -> None:
+    """All that came together and all that came after it, in order, up to the end; also where the first chunk was read alone."""
+
+    async def body(race: Race) -> None:
+        for first in (False, True):
+            source = Poured("ab", "c")
+            race.start(0, source.stream(), alone=True)
+            chunks: list[Chunk] = []
+            if first:
+                event = await race.event(AGES)
+                assert isinstance(event, Came)
+                chunks.append(event.chunk)
+            assert await race.rest(AGES, chunks) == Ended(0)
+            assert chunks == [chunk("first"), chunk("a"), chunk("b"), chunk("c")]
+            assert source.closed
+            assert not race.alone
+
+    alone(body)
 
 
 def test_a_sink_hears_what_nobody_waits_for() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.escalate import Attempt, GiveUp
+from gateway.plan import Attempt, GiveUp
 from gateway.refusal import LONGEST_RETRY_AFTER, refusal, upstream
 from gateway.validators.base import Verdict
 from wire.errors import (

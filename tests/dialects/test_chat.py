@@ -16,6 +16,7 @@ from wire.types import Asked, Query
 USER = {"role": "user", "content": "book a flight"}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 SCHEMA = {"type": "object", "properties": {"label": {"enum": ["a", "b"]}}}
+CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
 
 def body(**more: Any) -> dict[str, Any]:
@@ -217,8 +218,6 @@ def test_almost_proper_bodies_are_understood_or_refused(value: dict[str, Any]) -
 
 
 # --- what is let through ----------------------------------------------------------------------------------------------------------
-
-CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
 
 @pytest.mark.parametrize(

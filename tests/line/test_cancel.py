@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.pipeline import TOGETHER
 from tests.backends.upstream import Asked
 from tests.line.world import GOOD, Handler, World, asks, hello, says, sse, world
 from tests.waiting import until
@@ -60,6 +61,41 @@ def test_the_upstream_is_closed(
             assert record.attempts[-1].rung == at
             assert record.attempts[-1].outcome == "stopped"
             await until(lambda: w.served.app.live.in_flight == 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("pieces", [1, 5, TOGETHER, 2 * TOGETHER + 3])
+def test_all_that_he_got_is_told(tmp_path: Path, pieces: int) -> None:
+    """However many pieces of a stream had gone out when the caller left, also such as nobody waited for: the Record counts them."""
+
+    async def talks(asked: Asked) -> None:
+        def said(**delta: str) -> bytes:
+            return sse({"choices": [{"index": 0, "delta": delta}]})
+
+        await asked.stream(said(role="assistant", content=""), end=False)
+        for number in range(pieces):
+            await asked.chunk(said(content=f"piece {number};"))
+            await until(lambda number=number: f"piece {number};".encode() in got)  # type: ignore[misc]
+        await asyncio.sleep(60)
+
+    got = bytearray()
+
+    async def run() -> None:
+        async with world(tmp_path, says("x"), talks) as w:
+            reader, writer = await asyncio.open_connection("127.0.0.1", w.served.port)
+            body = orjson.dumps(hello(stream=True))
+            writer.write(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+            )
+            while f"piece {pieces - 1};".encode() not in got:
+                got.extend(await reader.read(2**16))
+            writer.close()
+            await until(lambda: bool(w.served.app.recorder.recent(1)))
+            record = w.served.last()
+            assert record.outcome == "cancelled"
+            assert record.attempts[0].chunks == pieces + 1
+            assert record.answer_chars == sum(len(f"piece {number};") for number in range(pieces))
 
     asyncio.run(run())
 

@@ -1,4 +1,4 @@
-"""What is told of a request waits for others (`gateway.setup.Live.observe`), and nobody who reads can see that."""
+"""What is told of a request waits for others (`gateway.setup.Live.tell`), and nobody who reads can see that."""
 
 import asyncio
 import io
@@ -167,6 +167,49 @@ def test_outside_its_time_a_record_waits_for_nobody() -> None:
 
     asyncio.run(run())
     assert [each.id for each in seen] == ["before", "waits", "after"]
+
+
+def test_a_record_that_cannot_be_made_is_counted_and_hides_no_other() -> None:
+    """Of those that wait together the others are told, in their order."""
+
+    def fails() -> Record:
+        raise RuntimeError
+
+    async def run() -> tuple[list[str], int]:
+        seen: list[Record] = []
+        live = Live(None, [seen.extend])  # type: ignore[arg-type]
+        live.gather()
+        live.observe(made("before"))
+        live.tell(fails)
+        live.observe(made("after"))
+        live.fold()
+        return [each.id for each in seen], live.observer_errors
+
+    assert asyncio.run(run()) == (["before", "after"], 1)
+
+
+def test_only_requests_of_routes_that_want_it_are_looked_at_afterwards(tmp_path: Path) -> None:
+    """A route that is shadowed or judged wants it; any other costs nothing."""
+    config = CONFIG.replace(
+        "routes: {general: {ladder: [small], mode: enforce}}",
+        """routes:
+  general: {ladder: [small], mode: enforce}
+  judged: {ladder: [small], mode: enforce, judged: {by: small, criterion: right}}
+  shadowed: {ladder: [small, large], mode: shadow}""",
+    ).replace("backends: {", "backends: {large: {kind: scripted, default: hello}, ")
+
+    async def run() -> tuple[frozenset[str], list[str]]:
+        async with serving(config, tmp_path) as served:
+            looked: list[str] = []
+            live = served.app.live
+            live.afterwards[:] = [lambda story: looked.append(story.route.name)]
+            for route in ("general", "judged", "shadowed"):
+                await served.chat({**ASK, "model": f"route/{route}"})
+            return live.setup.aside, looked
+
+    aside, looked = asyncio.run(run())
+    assert aside == {"judged", "shadowed"}
+    assert looked == ["judged", "shadowed"]
 
 
 def test_an_observer_that_raises_takes_nothing_from_the_others() -> None:

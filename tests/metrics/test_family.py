@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from gateway.metrics.family import Quick, QuickCounter
+from gateway.metrics.family import Family, Quick, QuickCounter, add_each, observe_each
 from gateway.metrics.labels import CONFIDENCE, PIECES, SECONDS
 
 
@@ -32,10 +32,22 @@ def test_several_at_once_are_what_they_are_one_by_one(seen: list[float]) -> None
     for amount in seen:
         apart.observe(amount)
         counted.inc(amount)
-    together.take(seen)
-    added.take(seen)
+    observe_each([(1, together)], [[1.0], seen])
+    add_each([(1, added)], [[1.0], seen])
     *buckets, total = apart._child_samples()
     *others, sum_of = together._child_samples()
     assert buckets == others
     assert total.value == pytest.approx(sum_of.value)
     assert counted._value.get() == pytest.approx(added._value.get())
+
+
+def test_a_family_keeps_the_children_of_closed_lists_only() -> None:
+    """Asked either way it is the same child; what is junk, or nothing, has one too, and junk is not remembered."""
+    family = Family(QuickCounter("n", "Of it.", ["by"], registry=CollectorRegistry()), [{"me"}])
+    assert family("me") is family["me",]
+    assert family("junk") is family["more junk",]
+    assert family("junk") is not family("")
+    assert set(family) == {("me",), ("",)}
+    family.clear()
+    assert not family
+    assert [told.samples for told in family._metric.collect()] == [[]]

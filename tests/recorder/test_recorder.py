@@ -225,6 +225,19 @@ def test_memory_keeps_the_last_ones(tmp_path: Path) -> None:
     assert again.cost == 1.0
 
 
+def test_memory_says_what_was_told(tmp_path: Path) -> None:
+    """Records are kept as lines, and are the same when they come out; what cannot be a line is kept all the same."""
+    recorder = Recorder(tmp_path)
+    records = [made("r1", cost=0.1), made("\ud800"), made("r3", score=0.3)]
+    recorder.record(records)
+    assert recorder.recent(3) == records[::-1]
+    assert [recorder.find(record.id) for record in records] == records
+    assert recorder.dropped == 1
+    recorder.record([made("r4", scores={"a": float("nan")})])  # JSON has no such number
+    assert recorder.recent(4) == records[::-1]
+    assert recorder.find("r4") is None
+
+
 def test_no_memory_keeps_none(tmp_path: Path) -> None:
     """`memory=0` finds nothing and still writes."""
     recorder = Recorder(tmp_path, memory=0)

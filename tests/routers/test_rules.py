@@ -197,6 +197,17 @@ def test_the_first_route_in_yaml_order_wins_and_the_others_follow() -> None:
     assert scores.source == "rules"
 
 
+MATCHES = st.lists(st.fixed_dictionaries({}, optional=CONDITIONS).filter(bool), max_size=2)
+
+
+@given(st.lists(MATCHES, max_size=4), QUERIES)
+def test_a_route_is_scored_when_one_of_its_matches_holds(routes: list[list[dict[str, Any]]], asked: Query) -> None:
+    """Whatever the rules and the request: those of which a match holds, in their order, 1, 1/2, 1/3 ..."""
+    fits = [str(at) for at, found in enumerate(routes) if any(matches(match(**table), asked) for table in found)]
+    scores = score([RouteSpec(str(at), found) for at, found in enumerate(routes)], asked)
+    assert scores.by_route == {name: 1 / rank for rank, name in enumerate(fits, 1)}
+
+
 def test_no_match_is_no_score() -> None:
     """Rules that do not fit say nothing: not 0, and not out of scope."""
     scores = score([RouteSpec("a", {"model": "claude-*"})], query())

@@ -498,6 +498,58 @@ def test_a_stream_is_begun_and_ended_once() -> None:
     asyncio.run(run())
 
 
+def test_what_is_poured_is_said_only_where_it_can_go_out() -> None:
+    """As one piece, and none where nothing came of it; not before the answer is begun, after its end, for a caller who has left or one
+    who does not read."""
+    large = b"x" * 32_000_000
+
+    async def run() -> None:
+        said: list[bytes] = []
+        taken: list[bool] = []
+        left = asyncio.Event()
+
+        def say(thing: bytes) -> bytes:
+            said.append(thing)
+            return thing
+
+        async def handler(exchange: Exchange) -> None:
+            assert exchange.responder is not None
+            pour = exchange.responder.pour(say)
+            taken.append(pour([b"early"]))
+            await exchange.stream({})
+            taken.extend(map(pour, ([b"a"], [b"b", b"c"], [b""])))
+            if exchange.path == "/slow":
+                taken.extend(map(pour, ([large], [b"unread"])))
+            if exchange.path == "/left":
+                exchange.responder.watch(left.set)
+                await left.wait()
+                taken.append(pour([b"gone"]))
+            await exchange.end()
+            taken.append(pour([b"late"]))
+
+        async with listening(App(handler)) as connect:
+            for path, pieces, more in (
+                (b"", b"abc", []),
+                (b"slow", b"abc" + large, [True, False]),
+                (b"left", b"", [False]),
+            ):
+                reader, writer = await connect()
+                writer.write(GET.replace(b"/ ", b"/%b " % path))
+                if path == b"left":
+                    await reader.readuntil(b"bc\r\n")
+                    writer.transport.abort()
+                    await until(lambda: len(taken) == 6)
+                else:
+                    await reader.readuntil(b"\r\n\r\n")
+                    assert await _unchunked(reader) == pieces
+                assert taken == [False, True, True, True, *more, False]
+                assert said == [b"a", b"b", b"c", b"", *[large] * (path == b"slow")]
+                taken.clear()
+                said.clear()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_stream_whose_caller_leaves(plain: bool) -> None:
     """What is still said to him is said to nobody, and the work ends."""
@@ -759,6 +811,7 @@ def test_what_is_used_of_uvicorn() -> None:
     source = inspect.getsource(RequestResponseCycle)
     for name in ("disconnected", "response_started", "response_complete", "more_body", "waiting_for_100_continue"):
         assert f"self.{name}" in source, name
+    assert '"body": bytes(self.body)' in source, "a body that came whole is bytes"
     # What our own `on_headers_complete` and `on_response_complete` do in their place.
     assert "self.pipeline.appendleft((self.cycle, app))" in inspect.getsource(HttpToolsProtocol.on_headers_complete)
     assert "self.timeout_keep_alive_task = self.loop.call_later(" in inspect.getsource(

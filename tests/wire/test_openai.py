@@ -277,6 +277,19 @@ def test_nothing_after_done() -> None:
     assert len(_read(_sse(_event(_choice({"content": "a"}, "stop")), b"[DONE]", {"error": "late"}))) == 1
 
 
+_counts = st.one_of(st.integers(-2, 2**54), st.floats(), st.booleans(), st.none(), st.text(max_size=2))
+
+
+@given(st.fixed_dictionaries({}, optional={"prompt_tokens": _counts, "completion_tokens": _counts}))
+def test_details_that_tell_nothing_change_no_count(usage: dict[str, Any]) -> None:
+    """Whether they are left out, null, empty, or hold other things: most upstreams' usage is read in one go, and no differently."""
+    (first, *others) = [
+        tokens({**usage, **more})
+        for more in ({}, *({"prompt_tokens_details": d} for d in (None, {}, {"audio_tokens": 1})))
+    ]
+    assert others == [first] * 3
+
+
 _odd = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3),
     lambda inner: (

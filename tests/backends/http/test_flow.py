@@ -209,7 +209,7 @@ def test_the_loop_breathes() -> None:
         conn = Connection(loop, 1000, _Nobody(), Outbox(loop))
         transport = _Greedy()
         conn.connection_made(transport)
-        conn.ask(b"head", b"x" * 600_000)
+        conn.ask(b"head", b"x" * 600_000, loop.time() + PATIENCE)
         assert transport.taken == [4, 262_144]
         await asyncio.sleep(0)
         assert transport.taken == [4, 262_144, 262_144]
@@ -217,7 +217,7 @@ def test_the_loop_breathes() -> None:
         assert sum(transport.taken) == 600_004
         await asyncio.sleep(0)
         assert len(transport.taken) == 4
-        conn.ask(b"head", b"x" * 65_536)
+        conn.ask(b"head", b"x" * 65_536, loop.time() + PATIENCE)
         assert transport.taken[4:] == [65_540]
 
     asyncio.run(main())

@@ -86,7 +86,7 @@ def test_no_header_becomes_two(headers: dict[str, str]) -> None:
 def test_where_a_url_leads(url: str, host: str, port: int, netloc: str, line: bytes) -> None:
     """Host, port (80 unless said), what `host:` says, and the request line; a fragment stays here."""
     to = target(url)
-    assert (to.host, to.port, to.netloc, to.line) == (host, port, netloc, line)
+    assert (*to.place, to.netloc, to.line) == (host, port, netloc, line)
 
 
 @given(st.text(max_size=30).map("http://h/".__add__))

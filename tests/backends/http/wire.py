@@ -92,10 +92,8 @@ class WiredClient(LocalClient):
             wire.stop()
 
     def pool(self, to: Target) -> Pool:
-        key = (to.host, to.port)
-        if key not in self.pools:
-            self.pools[key] = _WiredPool(self, to)
-        return self.pools[key]
+        pool = self.pools[to.place] = _WiredPool(self, to)
+        return pool
 
 
 class _WiredPool(Pool):

@@ -42,6 +42,11 @@ class Steps(AsyncGenerator[Chunk, None]):
             raise StopAsyncIteration
         return self.rest.asend(sink)
 
+    @property
+    def over(self) -> bool:
+        """There is nothing more to come: known without asking where the answer came whole."""
+        return self.rest is None and self._begin is None and not self._left
+
     async def _remaining(self) -> Sequence[Chunk]:
         left, self._left = self._left or (), None
         return tuple(left)

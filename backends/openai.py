@@ -148,7 +148,7 @@ class OpenAI:
         body = {**call.body, "model": self.config.model or call.model or call.body.get("model")}
         if call.live:
             options = body.get("stream_options")
-            kept = options if isinstance(options, Mapping) else {}
+            kept = options if isinstance(options, (dict, Mapping)) else {}  # a dict is told at once
             body |= {"stream": True, "stream_options": {**kept, "include_usage": True}}
         else:
             body.pop("stream", None)

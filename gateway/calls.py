@@ -17,8 +17,8 @@ from wire.types import Call, Chunk, Constraint, Draft
 
 FORWARDED: tuple[str, ...] = ("traceparent", "tracestate", "openai-beta")
 """Request headers that go on with a request that Weir changed; an unchanged request keeps all but credentials and ours."""
-SPOKEN: Mapping[str, tuple[str, ...]] = {"messages": ("anthropic-version", "anthropic-beta")}
-"""And these, to a rung that speaks the caller's own API."""
+SPOKEN: Mapping[str, tuple[str, ...]] = {"messages": (*FORWARDED, "anthropic-version", "anthropic-beta")}
+"""And more of them, to a rung that speaks the caller's own API."""
 THINKING = "thinking_blocks"
 MARGIN = 1.5
 """Tokens of a prompt may be so many times the estimate (code, other languages than English, the chat template)."""
@@ -182,11 +182,11 @@ def call_for(
     if story.verbatim:
         headers = {name: value for name, value in query.headers.items() if not name.startswith("x-weir-")}
     else:
-        kept = FORWARDED if spoken != asked.dialect else FORWARDED + SPOKEN.get(spoken, ())
+        given = query.headers
         headers = {}
-        for name in kept:
-            if name in query.headers:
-                headers[name] = query.headers[name]
+        for name in SPOKEN.get(spoken, FORWARDED) if spoken == asked.dialect else FORWARDED:
+            if name in given:
+                headers[name] = given[name]
     upward = headers if story.trace is None else story.trace.upward(headers, len(story.attempts) - 1)
     return Call(
         body if attempt is None else _bent(story, attempt, body),

@@ -151,14 +151,15 @@ class Fold(Struct, eq=False):
             drafts = self._drafts = []
             for index in sorted(self._choices):
                 choice = self._choices[index]
+                texts = choice.texts
                 drafts.append(
                     Draft(
                         index,
-                        "".join(choice.texts.get("content", ())),
-                        tuple(map(_tool_call, choice.calls.values())),
-                        "".join(choice.texts.get("refusal", ())),
+                        "".join(texts["content"]) if "content" in texts else "",
+                        tuple(map(_tool_call, choice.calls.values())) if choice.calls else (),
+                        "".join(texts["refusal"]) if "refusal" in texts else "",
                         choice.finish,
-                        tuple(choice.logprobs),
+                        tuple(choice.logprobs) if choice.logprobs else (),
                         choice.probability,
                         self.usage,
                     )
@@ -167,10 +168,10 @@ class Fold(Struct, eq=False):
 
     def messages(self) -> list[Message]:
         told: list[Message] = []
-        for index in sorted(self._choices):
-            choice = self._choices[index]
+        for draft in self.drafts():
+            choice = self._choices[draft.choice]
             logprobs = {"content": choice.logprobs} if choice.logprobs else None
-            told.append((index, _message(choice), choice.finish, logprobs))
+            told.append((draft.choice, _message(choice, draft), choice.finish, logprobs))
         return told
 
 
@@ -213,9 +214,9 @@ def _named(call: _Call) -> dict[str, Any]:
     return {"custom": {"name": call.name, "input": text}} if call.kind == "custom" else {}
 
 
-def _message(choice: _Choice) -> dict[str, Any]:
-    text = "".join(choice.texts.get("content", ()))
-    refusal = "".join(choice.texts.get("refusal", ()))
+def _message(choice: _Choice, draft: Draft) -> dict[str, Any]:
+    """draft: of this choice."""
+    text, refusal = draft.text, draft.refusal
     message: dict[str, Any] = {
         "role": "assistant",
         "content": text if text or not (choice.calls or refusal) else None,
@@ -234,5 +235,6 @@ def _message(choice: _Choice) -> dict[str, Any]:
             }
             for call in choice.calls.values()
         ]
-    message.update(choice.other)
+    if choice.other:
+        message.update(choice.other)
     return message

@@ -83,6 +83,8 @@ async def _foreign(validator: Validator, draft: Draft, ask: Ask, name: str) -> V
             verdict = await _in_thread(validator.check, draft, ask)
         if not isinstance(verdict, Verdict):
             return Verdict("undecided", "low_confidence", name, f"the validator returned {type(verdict).__name__}")
+        if not isinstance(verdict.detail, str):  # it is kept and told as text
+            return Verdict(verdict.opinion, verdict.reason, verdict.validator, str(verdict.detail), verdict.probability)
         return verdict
     except TimeoutError:
         return Verdict("undecided", "low_confidence", name, f"the validator took longer than {SECONDS} s")

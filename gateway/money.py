@@ -21,6 +21,8 @@ _MAPPING = (dict, Mapping)
 def cost(tokens: Tokens, price: Price) -> float:
     """USD for `tokens` at `price`. Counts that make no sense (negative, more cached than there is input) are clipped."""
     whole, cached, output = tokens.input, tokens.cached_input, tokens.output
+    if not cached and whole >= 0 and output >= 0:  # as nearly always
+        return (whole * price.input + output * price.output) / PER
     if not (0 <= cached <= whole and output >= 0):
         whole, output = max(0, whole), max(0, output)
         cached = min(max(0, cached), whole)
@@ -52,10 +54,11 @@ def estimate(body: Json, answer_chars: int = 0) -> Tokens:
     for value in (body.get("tools"), body.get("functions"), schema):
         if value:
             chars += _json_chars(value)
-    return Tokens(input=_tokens(chars), output=_tokens(answer_chars), estimated=True)
+    return Tokens(input=tokens_of(chars), output=tokens_of(answer_chars), estimated=True)
 
 
-def _tokens(chars: int) -> int:
+def tokens_of(chars: int) -> int:
+    """An estimate of how many tokens so many characters are."""
     return -(-max(0, chars) // CHARS_PER_TOKEN)
 
 

@@ -2,14 +2,15 @@
 
     Asked > Scores > Decision > ( Start > Chunk* > Verdict > Attempt )* > Chunk*      and at the end, always, one Record
 
-`answer` is always a stream; `stream: false` is collected at the edge. It yields one Opening when the gate opens: until then
-everything may change, and a failure is a WeirError with a status of its own. Then it yields the answer's chunks, those that came
-together at once: nothing may change any more, and a failure is a WeirError that the edge turns into an error event. The Record is
-told before the generator ends, so before the last byte goes out; also when the caller left (the generator is closed then, wherever
-it stands).
+`answer` is always a stream; `stream: false` is collected at the edge, unless it is over as `opened` returns. It yields one Opening when
+the gate opens: until then everything may change, and a failure is a WeirError with a status of its own. Then it yields the answer's
+chunks, those that came together at once: nothing may change any more, and a failure is a WeirError that the edge turns into an error
+event. The Record is told before the generator ends, so before the last byte goes out; also when the caller left (the generator is closed
+then, wherever it stands).
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import NoReturn
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -57,20 +58,38 @@ class Opening(Struct, frozen=True):
     folded again (2 us)."""
 
 
+async def opened(live: Live, story: Story, race: Race) -> Opening:
+    """How `answer` begins, for a caller who wants it whole. Most such answers end here (`story.complete`): all has come and has passed, and
+    the Record is told. They need no generator, which the loop registers and forgets (3 us). Others go on with `answer` from this Opening,
+    and nothing may be waited for until it has yielded that. Raises WeirError."""
+    over = True
+    try:
+        opening = await _open(live, story, race)
+        winner = story.delivered
+        assert winner is not None
+        over = opening.whole is not None and winner.verdict is not None and winner.verdict.opinion == "pass"
+        if over:
+            story.first_byte = story.setup.clock() - story.started
+            _complete(live, story, winner)
+        return opening
+    except Exception as error:
+        _fail(story, error)
+    finally:
+        if over:
+            _tell(live, story)
+
+
 async def answer(
-    live: Live, story: Story, race: Race, sink: Sink | None = None
+    live: Live, story: Story, race: Race, sink: Sink | None = None, opening: Opening | None = None
 ) -> AsyncGenerator[Opening | Sequence[Chunk], None]:
     """Answer `story.asked`. Raises WeirError. `race` belongs to the request's task group, on the surface. sink: may get chunks after the
-    Opening while the next ones are waited for here; those that it does not take come out as all do."""
+    Opening while the next ones are waited for here; those that it does not take come out as all do. opening: what `opened` came to."""
     try:
-        await choose(live, story)
-        story.plan = fitted(story)
-        if story.route is not None and story.route.waste is not None and not story.straight:
-            live.waste.earn(story.route.name, story.route.waste)
-        winner = await _climb(live, story, race)
-        story.delivered = winner
-        whole = _whole(story, winner)
-        yield Opening(winner.rung.name, story.degraded, winner.gate.fold.head, whole)
+        if opening is None:
+            opening = await _open(live, story, race)
+        winner, whole = story.delivered, opening.whole
+        assert winner is not None
+        yield opening
         chunks = _first(story, winner) if whole is None else ()
         if chunks or whole is not None:
             story.first_byte = story.setup.clock() - story.started
@@ -83,22 +102,48 @@ async def answer(
             yield [Chunk(usage=story.estimated(winner))]
         if winner.verdict is None or winner.verdict.opinion != "pass":
             await _late_verdict(story, winner)
-        story.complete = True
-        if winner.gate.fold.called:
-            _remember(live, story, winner)
-    except WeirError as error:
-        story.failure = error
-        raise
+        _complete(live, story, winner)
     except Exception as error:
-        story.failure = WeirError("Weir failed to answer; the log says more under this request's id")
-        raise story.failure from error
+        _fail(story, error)
     finally:
-        if story.granted and not story.settled:
-            live.waste.settle(story.decision.route, story.vain, wasted=story.speculation() == "wasted")
-        story.over = story.setup.clock()
-        live.tell(story.record)
-        if story.route is not None and story.route.name in story.setup.aside:
-            live.after(story)
+        _tell(live, story)
+
+
+async def _open(live: Live, story: Story, race: Race) -> Opening:
+    """Everything up to the commit. Raises WeirError."""
+    await choose(live, story)
+    story.plan = fitted(story)
+    route = story.route
+    if route is not None and route.waste is not None and not story.straight:
+        live.waste.earn(route.name, route.waste)
+    winner = story.delivered = await _climb(live, story, race)
+    return Opening(winner.rung.name, story.degraded, winner.gate.fold.head, _whole(story, winner))
+
+
+def _complete(live: Live, story: Story, winner: AttemptStory) -> None:
+    """All of the answer has come."""
+    story.complete = True
+    if winner.gate.fold.called:
+        _remember(live, story, winner)
+
+
+def _fail(story: Story, error: Exception) -> NoReturn:
+    """Raises what the caller is told of `error`."""
+    if isinstance(error, WeirError):
+        story.failure = error
+        raise error
+    story.failure = WeirError("Weir failed to answer; the log says more under this request's id")
+    raise story.failure from error
+
+
+def _tell(live: Live, story: Story) -> None:
+    """It is over, however it ended."""
+    if story.granted and not story.settled:
+        live.waste.settle(story.decision.route, story.vain, wasted=story.speculation() == "wasted")
+    story.over = story.setup.clock()
+    live.tell(story.record)
+    if story.route is not None and story.route.name in story.setup.aside:
+        live.after(story)
 
 
 def _whole(story: Story, winner: AttemptStory) -> Fold | None:
@@ -135,17 +180,18 @@ async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
             _start(live, story, race, step)
             if story.plan.beside:
                 continue
-        elif isinstance(step, Stop):
-            race.stop(step.number)
-            story.attempts[step.number].stop(clock())
-            continue
         elif isinstance(step, Deliver):
             for attempt in story.attempts:
                 if attempt.running and attempt.number != step.number:
                     race.stop(attempt.number)
                     attempt.stop(clock())
-            story.degraded = step.degraded
+            if step.degraded:
+                story.degraded = True
             return story.attempts[step.number]
+        elif isinstance(step, Stop):
+            race.stop(step.number)
+            story.attempts[step.number].stop(clock())
+            continue
         elif isinstance(step, GiveUp):
             raise _given_up(story, step)
         await _event(live, story, race, due)
@@ -157,16 +203,16 @@ async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
 
 
 def _start(live: Live, story: Story, race: Race, step: Start) -> None:
-    rung = story.plan.rung(step.rung)
-    now, price = story.setup.clock(), story.setup.prices[rung.name]
-    attempt = AttemptStory(len(story.attempts), step.rung, rung, price, now, now + step.seconds, step.purpose)
+    setup, rung = story.setup, story.plan.rung(step.rung)
+    now, number = setup.clock(), len(story.attempts)
+    attempt = AttemptStory(number, step.rung, rung, setup.prices[rung.name], now, now + step.seconds, step.purpose)
     story.attempts.append(attempt)
     if story.route is not None and story.route.looks:
         attempt.growing = growing(story, attempt)
     attempt.live = attempt.growing is not None or (story.asked.wants.stream and not may_hold(story, attempt))
     call = call_for(story, rung, step.seconds, live=attempt.live, attempt=attempt if step.purpose else None)
-    alone = attempt.number == 0 or not any(other.running for other in story.attempts[:-1])
-    race.start(attempt.number, story.setup.backends[rung.name].stream(call), alone=alone)
+    alone = number == 0 or not any(other.running for other in story.attempts[:-1])
+    race.start(number, setup.backends[rung.name].stream(call), alone=alone)
     if attempt.growing is not None:
         _ahead(live, story, attempt)
 
@@ -179,14 +225,15 @@ async def _event(live: Live, story: Story, race: Race, due: float) -> None:
     for running in story.attempts:
         if running.running and running.deadline - now < seconds:
             seconds = running.deadline - now
+    latest = story.attempts[-1]
     chunks: list[Chunk] = []
-    if race.alone and not story.attempts[-1].live:  # its answer comes whole: nothing is to be decided before its end
+    if race.alone and not latest.live:  # its answer comes whole: nothing is to be decided before its end
         event: Came | Ended | None = await race.rest(seconds, chunks)
     else:
         event = await race.event(seconds)
     now = clock()
     for chunk in chunks:
-        _take(live, story, story.attempts[-1], chunk, now)
+        _take(live, story, latest, chunk, now)
     if event is None:
         under_way = [a for a in story.attempts if a.running]
         late = [a for a in under_way if now >= a.deadline or now >= due]
@@ -207,14 +254,16 @@ async def _event(live: Live, story: Story, race: Race, due: float) -> None:
 def _take(live: Live, story: Story, attempt: AttemptStory, chunk: Chunk, now: float) -> None:
     attempt.came = True
     attempt.chunks += 1
-    attempt.first = attempt.first if attempt.first is not None else now
+    if attempt.first is None:
+        attempt.first = now
     attempt.gate.feed(chunk)
     if attempt.growing is not None and attempt.verdict is None:
         _look(live, story, attempt, chunk)
 
 
 async def _judge(story: Story, attempt: AttemptStory) -> None:
-    started = story.setup.clock()
+    clock = story.setup.clock
+    started = clock()
     weighed = story.plan.agreement == "weighed" and weighs(story, attempt)  # then `weigh` will say how sure
     soft = attempt.purpose not in OPINIONS and not weighed  # a second opinion need not be sure of itself
     attempt.verdict, attempt.verdicts = await judge(
@@ -223,7 +272,7 @@ async def _judge(story: Story, attempt: AttemptStory) -> None:
     learnt(story, attempt)
     if weighed and attempt.verdict.passed:
         attempt.verdict = None
-    story.check_seconds += story.setup.clock() - started
+    story.check_seconds += clock() - started
 
 
 def _look(live: Live, story: Story, attempt: AttemptStory, chunk: Chunk) -> None:

@@ -211,8 +211,12 @@ class Race(Struct, eq=False, dict=True):
             if keep is None:
                 found = await ask()
             else:
+                source = self.alone.source
                 while not self._expired:  # a source may swallow that it was stopped
                     keep(await ask())
+                    if getattr(source, "over", False):  # as `Steps` may know
+                        found = Ended(number)
+                        break
         except StopAsyncIteration:
             found = Ended(number)
         except BackendError as exc:

@@ -3,7 +3,7 @@
 The only mutable thing on the line, owned by the one pipeline that answers the request. `escalate` sees frozen snapshots of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -77,12 +77,8 @@ class AttemptStory(Struct, eq=False):
     @property
     def probability(self) -> float | None:
         """That the answer is right: the rung's own, else what a check found; None when nobody knows."""
-        if self.gate.fold.probability is not None:
-            return self.gate.fold.probability
-        for verdict in self.verdicts:
-            if verdict.probability is not None:
-                return verdict.probability
-        return None
+        own = self.gate.fold.probability
+        return _first(self.verdicts) if own is None else own
 
     def tokens(self, prompt: Callable[[], Tokens]) -> Tokens:
         """As the upstream counted, else estimated: `prompt` for the input, four characters a token for the output. An upstream that
@@ -94,7 +90,7 @@ class AttemptStory(Struct, eq=False):
         """`tokens` where the upstream counted none."""
         if self.error is not None and not self.came and self.error.reason != "timeout":
             return NONE
-        output = money.estimate({}, sum(map(_size, self.gate.fold.drafts()))).output
+        output = money.tokens_of(sum(map(_size, self.gate.fold.drafts())))
         return Tokens(prompt().input, 0, output, estimated=True)
 
 
@@ -246,21 +242,30 @@ class Story(Struct, eq=False, dict=True):
         )  # fmt: skip
         now = setup.clock() if self.over is None else self.over
         outcome = self.outcome()
-        single = len(self.attempts) == 1 and delivered is not None and delivered.error is None and not self.degraded
-        reasons = [None] if single else self._reasons()
-        attempts, upstream, cost = [], 0.0, 0.0
+        mine: AttemptRecord | None = None
+        reasons: Sequence[Reason | None] = ()
+        if delivered is not None and len(self.attempts) == 1 and self._taken(self.attempts[0]):  # as nearly always
+            mine = self._attempt(delivered, None, now)
+            attempts, upstream, cost = [mine], mine.seconds, mine.cost
+        else:
+            reasons = self._reasons()
+            attempts, upstream, cost = [], 0.0, 0.0
+            for attempt, rejected in zip(self.attempts, reasons, strict=True):
+                told = self._attempt(attempt, rejected, now)
+                attempts.append(told)
+                upstream += told.seconds
+                cost += told.cost
+                if attempt is delivered:
+                    mine = told
         served, finish, chars, calls, used = "", "", 0, 0, NONE
-        for attempt, rejected in zip(self.attempts, reasons, strict=True):
-            drafts = attempt.gate.fold.drafts()
-            told = self._attempt(attempt, drafts, rejected, now)
-            attempts.append(told)
-            upstream += told.seconds
-            cost += told.cost
-            if attempt is delivered:
-                served, used, finish, chars = told.rung, told.tokens, told.finish, -attempt.gate.dropped
-                for draft in drafts:
-                    chars += _size(draft)
+        if mine is not None and delivered is not None:
+            served, used, finish, chars = mine.rung, mine.tokens, mine.finish, -delivered.gate.dropped
+            for draft in delivered.gate.fold.drafts():
+                if draft.tool_calls:
                     calls += len(draft.tool_calls)
+                    chars += _size(draft)
+                else:
+                    chars += len(draft.text)
         top = route.top.name if route is not None else served
         return Record(
             self.id,
@@ -281,7 +286,7 @@ class Story(Struct, eq=False, dict=True):
             scores.errors,
             attempts,
             served,
-            "" if single else self._escalation(reasons),
+            self._escalation(reasons) if reasons else "",
             200 if failure is None else failure.status,
             "" if failure is None else failure.code or "error",
             finish,
@@ -316,35 +321,35 @@ class Story(Struct, eq=False, dict=True):
         found = [reason for attempt, reason in self._rejected(reasons) if below is None or attempt.index < below]
         return found[-1] if found else ""
 
-    def _attempt(
-        self, attempt: AttemptStory, drafts: Sequence[Draft], rejected: Reason | None, now: float
-    ) -> AttemptRecord:
+    def _attempt(self, attempt: AttemptStory, rejected: Reason | None, now: float) -> AttemptRecord:
         rung, error, started, fold = attempt.rung, attempt.error, attempt.started, attempt.gate.fold
         used = attempt.estimated(lambda: self.prompt) if fold.usage is None else count(fold.usage)
-        meta = fold.meta
+        model, tier, simulated, message = rung.digest, "", False, ""
+        if meta := fold.meta:
+            model, tier = str(meta.get("model") or model), str(meta.get("tier", ""))
+            simulated = bool(meta.get("simulated"))
         outcome: AttemptOutcome
         if error is not None:
-            outcome = "error"
+            outcome, message = "error", error.message
         elif attempt is self.delivered:
             outcome = "delivered" if self.complete else "stopped"
         else:
             outcome = "rejected" if rejected else "stopped"
-        verdicts = []
-        for said in attempt.verdicts:
-            passed = said.opinion == "pass" and not said.detail
-            verdicts.append(_passed(said.validator) if passed else _verdict(said))
+        # Checks that say no probability say the same again and again.
+        verdicts, sure = (_kept if attempt.known is None else _told)(tuple(attempt.verdicts))
+        drafts = fold.drafts()
         return AttemptRecord(
             attempt.number,
             rung.name,
             outcome,
             rejected or "",
-            "" if error is None else error.message,
-            str(meta.get("model") or rung.digest) if meta else rung.digest,
+            message,
+            model,
             verdicts,
-            attempt.probability,
+            sure if fold.probability is None else fold.probability,
             rung.threshold,
-            str(meta.get("tier", "")) if meta else "",
-            bool(meta.get("simulated")) if meta else False,
+            tier,
+            simulated,
             started - self.started,
             (now if attempt.ended is None else attempt.ended) - started,
             None if attempt.first is None else attempt.first - started,
@@ -397,13 +402,31 @@ def _sorted(modality: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(modality))
 
 
+def _told(verdicts: tuple[Verdict, ...]) -> tuple[Sequence[VerdictRecord], float | None]:
+    """What the checks said, and the first probability that one found."""
+    made = [_verdict(said) for said in verdicts]
+    return made, _first(verdicts)
+
+
+_kept = lru_cache(maxsize=256)(_told)
+"""One for all Records, instead of some objects of each."""
+
+
+def _first(verdicts: Iterable[Verdict]) -> float | None:
+    for verdict in verdicts:
+        if verdict.probability is not None:
+            return verdict.probability
+    return None
+
+
 @lru_cache(maxsize=256)
 def _passed(validator: str) -> VerdictRecord:
-    """What nearly every check says: one for all Records that are kept, instead of some of each."""
     return VerdictRecord(validator, "pass")
 
 
 def _verdict(said: Verdict) -> VerdictRecord:
+    if said.opinion == "pass" and not said.detail:
+        return _passed(said.validator)
     return VerdictRecord(said.validator, said.opinion, said.reason or "", said.detail)
 
 

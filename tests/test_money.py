@@ -42,6 +42,16 @@ def test_caching_more_costs_the_difference(input: int, cached: int, output: int,
     assert min(ends) - 1e-9 <= some <= max(ends) + 1e-9
 
 
+@given(counts, counts, prices)
+def test_what_nothing_was_cached_of_costs_to_the_bit_what_the_formula_says(
+    input: int, output: int, price: Price
+) -> None:
+    """The usual answer is told at once, and costs no less and no more for that."""
+    whole, rest = max(0, input), max(0, output)
+    usd = whole * price.input + 0 * price.cached_input + rest * price.output
+    assert cost(Tokens(input=input, output=output), price) == usd / 1_000_000
+
+
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=5), prices)
 def test_costs_add_up(parts: list[tuple[int, int]], price: Price) -> None:
     """The cost of a sum of tokens is the sum of the costs: budgets may add attempts."""

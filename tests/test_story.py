@@ -183,6 +183,38 @@ def test_the_usual_request_is_told_like_any_other(
     assert record.speculation == ""
 
 
+VERDICTS = st.builds(
+    Verdict,
+    st.sampled_from(["pass", "fail", "undecided"]),
+    st.sampled_from([None, "schema"]),
+    st.sampled_from(["finished", "fits_schema"]),
+    st.sampled_from(["", "det"]),
+    st.none() | st.sampled_from([0.0, 0.25, 0.5]),
+)
+
+
+@given(st.lists(VERDICTS, max_size=4), st.none() | st.just(0.75), st.booleans())
+def test_what_the_checks_said_is_told_whether_it_was_said_before_or_not(
+    verdicts: Any, own: float | None, learnt: bool
+) -> None:
+    """Every verdict in its order and its words, and the first probability: of the rung, else of a check."""
+    made = story()
+    one = attempt(made, verdicts=verdicts)
+    one.gate.feed(Chunk(delta={"content": "{}"}, finish="stop", probability=own, usage=USAGE))
+    one.known = one.probability if learnt else None
+    one.end(102.0)
+    made.delivered, made.complete = one, True
+    (told,) = made.record().attempts
+    assert told.verdicts == [
+        VerdictRecord(each.validator, each.opinion, each.reason or "", each.detail)
+        if each.opinion != "pass" or each.detail
+        else VerdictRecord(each.validator, "pass")
+        for each in verdicts
+    ]
+    found = [each.probability for each in verdicts if each.probability is not None]
+    assert told.probability == one.probability == (own if own is not None else found[0] if found else None)
+
+
 def test_a_record_tells_of_the_moment_when_the_request_was_over() -> None:
     """It is made a little later, with others: what passed in between is in none of its times."""
     setup = Fixed()

@@ -63,11 +63,11 @@ def mould(data: bytes, value: Json, found: list[Chunk]) -> Mould | None:
     if len(found) != 1 or len(value["choices"]) != 1 or len(data) > LONGEST or b"\n" in data:
         return None
     chunk = found[0]
+    if chunk.finish is not None or chunk.logprobs is not None or chunk.usage is not None:
+        return None
     delta = chunk.delta
     texts = [key for key in TEXTS if delta.get(key)]
     if len(texts) != 1 or type(delta[texts[0]]) is not str or delta.get("tool_calls"):
-        return None
-    if chunk.finish is not None or chunk.logprobs is not None or chunk.usage is not None:
         return None
     key, text = texts[0], delta[texts[0]]
     for place in _PLACES[key].finditer(data):

@@ -153,13 +153,16 @@ class Reader:
                 raise Broken(f"{self._backend}: the answer is longer than {MOST_BODY} bytes")
             return []
         found: list[Chunk] = []
-        if self._mould is not None and not self.done and (begun := self._splitter.give_back(LONGEST)) is not None:
-            found, block = self._mould.chunks(begun + block, raw=self._faithful)
-            self.heard += len(found)  # of a choice that is known to be open
-            if not block:
-                return found
+        known, splitter = self._mould, self._splitter
+        if known is not None and not self.done:
+            begun = splitter.give_back(LONGEST) if splitter.begun else b""
+            if begun is not None:
+                found, block = known.chunks(begun + block if begun else block, raw=self._faithful)
+                self.heard += len(found)  # of a choice that is known to be open
+                if not block:
+                    return found
         try:
-            events = self._splitter.feed(block)
+            events = splitter.feed(block)
         except EventTooLarge as exc:
             raise Broken(f"{self._backend}: {exc}") from exc
         at = 0
@@ -244,10 +247,8 @@ def _chunks(event: Json, name: str, read: Callable[[Any], Json], head: Mapping[s
     usage: Any = event.get("usage")
     usage = usage if isinstance(usage, dict) else None
     extra: dict[str, Any] | None = None
-    for key in event:
-        if key not in _OWN and (value := event[key]) is not None:
-            extra = extra or {}
-            extra[key] = value
+    if not _OWN.issuperset(event):
+        extra = {key: value for key, value in event.items() if key not in _OWN and value is not None} or None
     found: list[Chunk] = []
     choices = event.get("choices")
     for choice in choices if isinstance(choices, list) else ():
@@ -277,14 +278,10 @@ def _delta(value: Any) -> Json:
 
 
 def _message(value: Any) -> Json:
-    message: dict[str, Any] = {}
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if item is not None:
-                message[key] = item
-    if message.get("tool_calls"):
-        message["tool_calls"] = _tool_calls(message["tool_calls"])
-    return message
+    message: Json = value if isinstance(value, dict) else EMPTY
+    if None in message.values():
+        message = {key: item for key, item in message.items() if item is not None}
+    return {**message, "tool_calls": _tool_calls(message["tool_calls"])} if message.get("tool_calls") else message
 
 
 def _tool_calls(value: Any) -> list[dict[str, Any]]:

@@ -42,10 +42,11 @@ class Event(Struct, frozen=True):
 class Splitter:
     """Feed it blocks of bytes as they come; it gives the events that are complete."""
 
-    __slots__ = ("_buffer", "_limit", "_newlines_only", "_scanned", "_started")
+    __slots__ = ("_limit", "_newlines_only", "_scanned", "_started", "begun")
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._buffer = b""
+        self.begun = b""
+        """What has come of the next event."""
         self._limit = limit
         self._newlines_only = True
         self._scanned = 0
@@ -53,9 +54,9 @@ class Splitter:
 
     def feed(self, block: bytes) -> list[Event]:
         """The events that `block` completes. Raises EventTooLarge."""
-        if not self._buffer and self._started and len(block) <= self._limit and (usual := _usual(block)):
+        if not self.begun and self._started and len(block) <= self._limit and (usual := _usual(block)):
             return usual
-        buffer = self._buffer + block if self._buffer else block
+        buffer = self.begun + block if self.begun else block
         if self._newlines_only and b"\r" in block:
             self._newlines_only = False
         events: list[Event] = []
@@ -66,24 +67,24 @@ class Splitter:
             self._scanned = end
         if len(buffer) - start > self._limit:
             raise EventTooLarge(f"an event is longer than {self._limit} bytes")
-        self._buffer = buffer[start:] if start else buffer
+        self.begun = buffer[start:] if start else buffer
         # Up to three bytes of an unfinished delimiter (CR LF CR) may stand at the end.
-        self._scanned = max(0, len(self._buffer) - 3)
+        self._scanned = max(0, len(self.begun) - 3)
         return events
 
     def give_back(self, most: int) -> bytes | None:
         """What has come of the next event: it is to be fed again, or was read by others. None when that is more than `most` bytes, or
         when it does not begin there."""
-        left = self._buffer
+        left = self.begun
         if len(left) > most or not self._started:
             return None
-        self._buffer = b""
+        self.begun = b""
         self._scanned = 0
         return left
 
     def close(self) -> list[Event]:
         """The stream has ended: what is left is the last event, also without its blank line. Raises EventTooLarge."""
-        left, self._buffer = self._buffer, b""
+        left, self.begun = self.begun, b""
         self._scanned = 0
         return [self._event(left)] if left else []
 

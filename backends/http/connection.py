@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_interim", "_keep", "_loop", "_max_head", "_outbox", "_owner", "_parser", "_parts", "_paused", "_quiet", "_seen", "_spell",
         "_stalled", "_take", "_timer", "_timer_at", "_transport", "_unsent", "_until", "_waiter", "ended", "error", "expired", "fields",
-        "filled", "head", "heard", "idle", "status", "used", "whole",
+        "filled", "head", "heard", "idle", "on_body", "status", "used", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,8 @@ class Connection(asyncio.Protocol):
         self._spell = 0.0
         self._unsent: memoryview | None = None
         self._parts: list[bytes] = []
+        self.on_body = self._parts.append
+        """httptools'; it stays in C. `data_received` sees what came."""
         self._quiet = 0
         self._interim = self._keep = self._paused = self._stalled = False
         self.fields: Fields = []
@@ -203,9 +205,16 @@ class Connection(asyncio.Protocol):
             self._wake()
             return
         self._quiet += len(data)
+        parts, sound = self._parts, True
+        before = len(parts)
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
+            sound = False
+        if came := len(parts) - before:
+            self._quiet = 0
+            self.filled += len(parts[-1]) if came == 1 else sum(map(len, parts[before:]))
+        if not sound:
             # Behind a whole answer: that one stands, and nothing can be asked here again.
             self.fail("the answer is no HTTP")
             return
@@ -221,10 +230,28 @@ class Connection(asyncio.Protocol):
         if self.filled > HIGH and not self._paused and transport is not None and not transport.is_closing():
             self._paused = True
             transport.pause_reading()
-        if self._take is not None and not self.whole:
-            self._hand_on(self._take)
-        elif self.status:
-            self._wake()
+        take = self._take
+        if take is None or self.whole:
+            if self.status:
+                self._wake()
+            return
+        waiter = self._waiter
+        if not parts or waiter is None or waiter.done():
+            return
+        try:
+            if len(parts) == 1 and not self._paused:
+                block = parts.pop()
+                self.filled = 0
+            else:
+                block = self.take()
+            if take(block):
+                self._until = self._loop.time() + self._spell
+            else:
+                self._wake(declined=True)
+        except Exception as exc:
+            self._waiter = self._take = None
+            if not waiter.done():
+                waiter.set_exception(exc)
 
     def eof_received(self) -> bool:
         """The server has said all it will: what is not whole now never will be. At once: left to itself the transport would first
@@ -267,11 +294,6 @@ class Connection(asyncio.Protocol):
         else:
             self.status = status
 
-    def on_body(self, block: bytes) -> None:
-        self._quiet = 0
-        self._parts.append(block)
-        self.filled += len(block)
-
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
@@ -289,25 +311,6 @@ class Connection(asyncio.Protocol):
             self._waiter = self._take = None
             if not waiter.done():
                 waiter.set_result(declined)
-
-    def _hand_on(self, take: Callable[[bytes], bool]) -> None:
-        waiter, parts = self._waiter, self._parts
-        if not parts or waiter is None or waiter.done():
-            return
-        try:
-            if len(parts) == 1 and not self._paused:
-                block = parts.pop()
-                self.filled = 0
-            else:
-                block = self.take()
-            if take(block):
-                self._until = self._loop.time() + self._spell
-            else:
-                self._wake(declined=True)
-        except Exception as exc:
-            self._waiter = self._take = None
-            if not waiter.done():
-                waiter.set_exception(exc)
 
     def _lose(self, error: str) -> None:
         if not self.ended and not self.whole and not error and ends_with_the_connection(self.status, self.fields):

@@ -228,25 +228,31 @@ def query_of(
 ) -> Query:
     system: list[str] = []
     prompt = turns = chars = 0
+    text: Any
     first: Any = None
     modality = TEXT
     for message in messages:
-        role, content = message["role"], message.get("content")
-        if type(content) is str:
-            text = content
-        else:
+        role = message["role"]
+        text = content = message.get("content")
+        if type(content) is not str:
             text = plain(content)
             if isinstance(content, list):
                 modality |= {MODALITIES[part["type"]] for part in content if part["type"] in MODALITIES}
         chars += len(text)
         if role == "user":
             turns += 1
-            first = content if first is None else first
+            if first is None:
+                first = content
         elif role == "system" or role == "developer":
             system.append(text)
             prompt += len(text)
     offered = _offered(tools) if tools else ""
-    schema = constraint.digest if constraint is not None else ""
+    schema = schema_name = ""
+    if constraint is not None:
+        schema = constraint.digest
+        if constraint.kind == "schema":
+            schema_name = constraint.name
+    headers, tenant = caller.headers, caller.tenant
     task = _known_task if prompt <= KEPT and len(system) <= KEPT_MESSAGES else _task
     spoken, signature = task(tuple(system), offered, schema)
     return Query(  # in the order of its fields: 0.1 us instead of 0.7 by their names
@@ -257,13 +263,13 @@ def query_of(
         offered,
         tuple([tool["function"]["name"] for tool in tools if _is_function(tool)]) if tools else (),
         schema,
-        constraint.name if constraint is not None and constraint.kind == "schema" else "",
+        schema_name,
         turns,
         chars,
         modality,
-        caller.headers,
-        caller.tenant,
-        caller.headers.get("x-session-id") or fields.digest([caller.tenant, spoken, first], "messages"),
+        headers,
+        tenant,
+        headers.get("x-session-id") or fields.digest([tenant, spoken, first], "messages"),
         role == "tool" or role == "function",
         stream,
     )

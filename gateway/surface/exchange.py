@@ -107,12 +107,13 @@ class Exchange:
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
         server = getattr(send, "__self__", None)
-        self.responder = server if isinstance(server, Responder) else None
-        known = self.responder.headers if self.responder is not None else None
+        self.responder = responder = server if isinstance(server, Responder) else None
+        known = None if responder is None else responder.headers
         self.headers: dict[str, str] = known if known is not None else plain_headers(scope["headers"])
         self.oversized = known is None and len(b"".join(chain.from_iterable(scope["headers"]))) > HEADER_BYTES
         """Of headers there are more than HEADER_BYTES."""
-        self.arrived: float | None = (scope.get("state") or {}).get(ARRIVED)
+        state = scope.get("state")
+        self.arrived: float | None = state.get(ARRIVED) if state else None
         """As ARRIVED; None: the server does not say."""
         self.started = False
         """The status has gone out."""
@@ -345,9 +346,10 @@ class Presence:
 def head_lines(headers: Mapping[str, str]) -> bytes:
     """Header lines. Raises ValueError for a name that is none, or that says how the connection is framed. Names come from us and from
     upstreams, values from callers too. Twelve headers: 1.5 us; uvicorn, which looks at each name and each value, takes 8."""
-    text = _form(tuple(headers)) % tuple(headers.values())
-    if not "".join(headers.values()).isprintable():
-        text = _form(tuple(headers)) % tuple([_plain(value) for value in headers.values()])
+    values = tuple(headers.values())
+    if not "".join(values).isprintable():
+        values = tuple([_plain(value) for value in values])
+    text = _form(tuple(headers)) % values
     return text.encode("latin-1", "replace")
 
 

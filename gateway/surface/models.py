@@ -16,7 +16,7 @@ from gateway.dialects import chat, fields
 from gateway.dialects.base import Caller, Dialect, Stamp, Writer
 from gateway.fold import Fold
 from gateway.log import Log, where
-from gateway.pipeline import Opening, answer
+from gateway.pipeline import Opening, answer, opened
 from gateway.race import Deadlines, Race
 from gateway.record import Facts, Record, Seconds
 from gateway.setup import Live, Setup
@@ -49,19 +49,24 @@ class Door:
         self._id_header: str = getattr(dialect, "id_header", "")
 
     async def __call__(self, exchange: Exchange) -> None:
-        setup = self._live.setup
+        live = self._live
+        setup = live.setup
         request_id = request_id_of(exchange)
         told = {"x-request-id": request_id, "x-weir-request-id": request_id}
         if self._id_header:
             told[self._id_header] = request_id
         started = setup.clock()
         accept = None if exchange.arrived is None else started - exchange.arrived
-        trace = None if self._live.sample is None else trace_of(self._live, exchange)
-        self._live.in_flight += 1
+        trace = None if live.sample is None else trace_of(live, exchange)
+        live.in_flight += 1
         story: Story | None = None
         try:
-            caller, raw, body = await admitted(self._live, setup, self._limits, exchange, told)
-            asked = await self._read(body, raw, Caller(exchange.public_headers(), caller.tenant))
+            caller, raw, body = await admitted(live, setup, self._limits, exchange, told)
+            who = Caller(exchange.public_headers(), caller.tenant)
+            if self._read is None:
+                asked = self._dialect.understand(body, raw, who)
+            else:
+                asked = await self._read(body, raw, who)
             if asked.constraint is not None:
                 check_constraint(asked, setup, self._dialect.schema_param)
             story = Story(setup, asked, request_id)
@@ -72,19 +77,17 @@ class Door:
             await self._answer(exchange, story, told)
         except WeirError as error:
             seconds = setup.clock() - started
-            self._live.observe(unanswered(setup, self._dialect.name, request_id, error, seconds, trace, accept))
+            live.observe(unanswered(setup, self._dialect.name, request_id, error, seconds, trace, accept))
             await self._refuse(exchange, error, told)
         except ClientLeft:
             pass  # before there was a request to tell of
         finally:
-            self._live.in_flight -= 1
+            live.in_flight -= 1
             if exchange.started:
-                self._live.wrote(story.decision.route if story else "", exchange.writing)
+                live.wrote(story.decision.route if story else "", exchange.writing)
 
-    async def _read(self, body: Any, raw: bytes, caller: Caller) -> Asked:
-        """The body in our words. Raises WeirError. A door whose requests build on something that is kept overrides this ..."""
-        return self._dialect.understand(body, raw, caller)
-
+    _read: Callable[[Any, bytes, Caller], Awaitable[Asked]] | None = None
+    """The body in our words. Raises WeirError. A door whose requests build on something that is kept has this ..."""
     _keep: Callable[[Story, bytes | Writer], Awaitable[None]] | None = None
     """... and has this, which sees a complete answer before its last byte goes out: the whole body, or the writer at its end."""
 
@@ -123,9 +126,15 @@ class Door:
         writer: Writer | None,
     ) -> None:
         asked = story.asked
+        begun: Opening | None = None
+        if writer is None:
+            begun = await opened(self._live, story, race)
+            if story.complete and begun.whole is not None:  # as nearly all of them end
+                await self._whole(exchange, story, stamp, begun.whole, _told(story, told))
+                return
         responder = exchange.responder
         sink = None if responder is None or writer is None else responder.pour(writer.feed)
-        line = answer(self._live, story, race, sink)
+        line = answer(self._live, story, race, sink, begun)
         try:
             opening = await anext(line)
             assert isinstance(opening, Opening)
@@ -151,12 +160,17 @@ class Door:
                     assert not isinstance(chunks, Opening)
                     for chunk in chunks:
                         whole.add(chunk)
-                data = self._dialect.whole(asked, stamp, whole)
-                if self._keep is not None:
-                    await self._keep(story, data)
-                await exchange.whole(200, data, headers)
+                await self._whole(exchange, story, stamp, whole, headers)
         finally:
             await line.aclose()
+
+    async def _whole(
+        self, exchange: Exchange, story: Story, stamp: Stamp, answer: Fold, headers: Mapping[str, str]
+    ) -> None:
+        data = self._dialect.whole(story.asked, stamp, answer)
+        if self._keep is not None:
+            await self._keep(story, data)
+        await exchange.whole(200, data, headers)
 
     async def _pass_through(
         self,
@@ -337,13 +351,15 @@ async def _keep_alive(exchange: Exchange, story: Story, told: dict[str, str], af
 
 def _told(story: Story, told: Mapping[str, str]) -> dict[str, str]:
     """`told`, and what the caller may know of how it was answered: the `x-weir-*` headers."""
-    attempt, tried = story.delivered, len(story.attempts)
-    rejected = story.rejected() if tried > 1 or attempt is None or story.degraded else ()
+    attempt, decision, tried = story.delivered, story.decision, len(story.attempts)
+    reason: str | None = decision.reason
+    if (tried > 1 or attempt is None or story.degraded) and (rejected := story.rejected()):
+        reason = rejected[-1][1] or reason
     headers = dict(told)
-    if story.decision.route:
-        headers["x-weir-route"] = story.decision.route
+    if decision.route:
+        headers["x-weir-route"] = decision.route
     headers["x-weir-attempts"] = str(tried)
-    if reason := (rejected[-1][1] if rejected else None) or story.decision.reason:
+    if reason:
         headers["x-weir-reason"] = reason
     if story.mode:
         headers["x-weir-mode"] = story.mode

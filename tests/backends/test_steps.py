@@ -92,15 +92,19 @@ def test_what_comes_whole() -> None:
     async def run() -> None:
         at_once = Steps(begin=begin)
         assert asked == []
+        assert not at_once.over
         assert [*await at_once.step()] == [chunk("a"), chunk("b")]
         assert asked == [at_once]
+        assert at_once.over
         for _ in range(2):
             with pytest.raises(StopAsyncIteration):
                 await at_once.step()
         assert [found async for found in Steps(begin=begin)] == [chunk("a"), chunk("b")]
         mixed = Steps(begin=begin)
         assert await anext(mixed) == chunk("a")
+        assert not mixed.over
         assert [*await mixed.step()] == [chunk("b")]
+        assert mixed.over
         with pytest.raises(StopAsyncIteration):
             await anext(mixed)
 
@@ -131,6 +135,7 @@ def test_what_has_more_to_come() -> None:
         assert [found async for found in Steps(begin=begin)] == [chunk(text) for text in "abc"]
         left = Steps(begin=begin)
         assert [*await left.step()] == [chunk("a")]
+        assert not left.over
         assert [*await left.step(sink)] == [chunk("b")]
         await left.aclose()
         assert (ended, lent) == (["closed", "closed"], [None, None, sink])

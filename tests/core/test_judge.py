@@ -179,6 +179,15 @@ def test_when_all_threads_hang(hanging: Hanging, monkeypatch: pytest.MonkeyPatch
     assert hanging.entered <= THREADS
 
 
+def test_what_a_foreign_validator_says_is_told_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records keep and write it, whatever it handed over."""
+    monkeypatch.setattr(judging, "SECONDS", PATIENCE)
+    detail: Any = {"missing": ["city"]}
+    verdict, told = judged([Foreign(lambda draft: Verdict("fail", "policy", "", detail))], GOOD)
+    assert (verdict.opinion, verdict.detail) == ("fail", "{'missing': ['city']}")
+    assert hash(tuple(told))
+
+
 ENDLESS = """
 import asyncio, threading
 from gateway.judge import judge

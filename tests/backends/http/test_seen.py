@@ -164,3 +164,17 @@ def test_a_known_head_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     told(seen, [[PLAIN % 2 + b"ab"], [PLAIN % 4 + b"abcd"]], 64 * 1024)
     ((status, whole, reusable, *_, body),) = told(seen, [[PLAIN % 3 + b"abc"]], 64 * 1024)
     assert (status, whole, reusable, body, len(parsed)) == (200, True, True, b"abc", 1)
+
+
+@pytest.mark.parametrize("end", [b"", b"0\r\n\r\n", b"no chunk\r\n", b"5\r\nab"])
+@pytest.mark.parametrize("size", [1, 40, 5000])
+def test_what_is_filled_is_what_can_be_taken(end: bytes, size: int) -> None:
+    """In one piece or in many, however it ends; and bytes of a body are none of a head, which may not be as long."""
+    body = [b"a" * 100] * 20
+    data = OK + b"transfer-encoding: chunked\r\n\r\n" + b"".join(b"64\r\n%b\r\n" % block for block in body) + end
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    ((status, whole, _, _, _, error, _, filled, _, taken),) = told(Seen(), [pieces], 256)
+    assert (status, whole) == (200, end.startswith(b"0"))
+    assert error == ("the answer is no HTTP" if end.startswith(b"no") else "")
+    assert taken == b"".join(body) + (b"ab" if end.startswith(b"5") else b"")
+    assert filled == len(taken)

@@ -60,7 +60,7 @@ class Steps(AsyncGenerator[Chunk, None]):
         return await self.__anext__()
 
     async def athrow(self, *exception: Any) -> Chunk:
-        self._begin = None
+        self._begin = self._left = None
         self._left = deque(await (_nothing() if self.rest is None else self.rest).athrow(*exception))
         return self._left.popleft()
 

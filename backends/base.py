@@ -111,7 +111,8 @@ class BackendResources(Protocol):
 
 class Backend(Protocol):
     """May have an attribute `dialect`: the API that its upstream speaks ("chat" when it has none). Only requests of that dialect can
-    be passed through unchanged. What `stream` gives may have a method `step(sink)`, for chunks that come together (`backends._steps`)."""
+    be passed through unchanged. What `stream` gives may have a method `step(sink)`, for chunks that come together, and beside it `over`:
+    True when it is known that nothing more comes (`backends._steps`)."""
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError."""

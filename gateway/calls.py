@@ -17,8 +17,9 @@ from wire.types import Call, Chunk, Constraint, Draft
 
 FORWARDED: tuple[str, ...] = ("traceparent", "tracestate", "openai-beta")
 """Request headers that go on with a request that Weir changed; an unchanged request keeps all but credentials and ours."""
-SPOKEN: Mapping[str, tuple[str, ...]] = {"messages": (*FORWARDED, "anthropic-version", "anthropic-beta")}
+SPOKEN: Mapping[str, tuple[str, ...]] = {"messages": ("anthropic-version", "anthropic-beta")}
 """And more of them, to a rung that speaks the caller's own API."""
+_KEPT = {dialect: FORWARDED + names for dialect, names in SPOKEN.items()}
 THINKING = "thinking_blocks"
 MARGIN = 1.5
 """Tokens of a prompt may be so many times the estimate (code, other languages than English, the chat template)."""
@@ -184,7 +185,7 @@ def call_for(
     else:
         given = query.headers
         headers = {}
-        for name in SPOKEN.get(spoken, FORWARDED) if spoken == asked.dialect else FORWARDED:
+        for name in _KEPT.get(spoken, FORWARDED) if spoken == asked.dialect else FORWARDED:
             if name in given:
                 headers[name] = given[name]
     upward = headers if story.trace is None else story.trace.upward(headers, len(story.attempts) - 1)

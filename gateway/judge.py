@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from typing import cast
 
+from msgspec import ValidationError, convert, to_builtins
+
 from gateway.validators.base import PASS, Ask, Validator, Verdict
 from wire.types import Draft
 
@@ -83,13 +85,15 @@ async def _foreign(validator: Validator, draft: Draft, ask: Ask, name: str) -> V
             verdict = await _in_thread(validator.check, draft, ask)
         if not isinstance(verdict, Verdict):
             return Verdict("undecided", "low_confidence", name, f"the validator returned {type(verdict).__name__}")
-        if not isinstance(verdict.detail, str):  # it is kept and told as text
-            return Verdict(verdict.opinion, verdict.reason, verdict.validator, str(verdict.detail), verdict.probability)
-        return verdict
+        return (
+            verdict if verdict is PASS else convert(to_builtins(verdict), Verdict)
+        )  # a Struct takes whatever it is given
     except TimeoutError:
         return Verdict("undecided", "low_confidence", name, f"the validator took longer than {SECONDS} s")
     except queue.Full:
         return Verdict("undecided", "low_confidence", name, "too many checks wait for a thread")
+    except ValidationError as exc:
+        return Verdict("undecided", "low_confidence", name, f"the validator returned a Verdict that is none: {exc}")
     except Exception as exc:
         return _raised(exc, name)
 

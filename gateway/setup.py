@@ -135,7 +135,8 @@ class Sessions:
 
 
 Afterwards = Callable[[Any], None]
-"""Sees a finished Story, once its Record was told: offers work that is done off the path (`gateway.offpath`)."""
+"""Sees a finished Story of one of the routes in `Setup.aside`, once its Record was told: offers work that is done off the path
+(`gateway.offpath`)."""
 
 
 class Live:

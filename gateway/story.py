@@ -404,8 +404,7 @@ def _sorted(modality: frozenset[str]) -> tuple[str, ...]:
 
 def _told(verdicts: tuple[Verdict, ...]) -> tuple[Sequence[VerdictRecord], float | None]:
     """What the checks said, and the first probability that one found."""
-    made = [_verdict(said) for said in verdicts]
-    return made, _first(verdicts)
+    return [_verdict(said) for said in verdicts], _first(verdicts)
 
 
 _kept = lru_cache(maxsize=256)(_told)

@@ -27,7 +27,7 @@ def set_up() -> None:
         lambda: _tools.compiled("load"),
         lambda: _tools.compiled("mock_upstream"),
         lambda: _tools.debian({**_tools.NGINX, **_tools.WRK}),
-        _tools.gateway_python,
+        _tools.pythons,
         _tools.litellm,
         _tools.portkey,
         _tools.py_spy,
@@ -42,6 +42,7 @@ def set_up() -> None:
 def record(name: str, part: Part, goals: dict[str, str], quick: bool) -> None:
     """Show a part's figures, and write them at once: what comes after it may take long, or fail."""
     found = report.result(name, part.figures, notes=part.notes)
+    found["versions"] |= {"python": _tools.pythons().said.partition(":")[0].partition(",")[0]}  # the gateways'
     found["versions"] |= _peers.versions() if name == "full" else {}
     show(part)
     report.show(found, goals)

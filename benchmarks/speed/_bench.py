@@ -122,7 +122,7 @@ class Bench:
         port = self.free_port()
         given = {"UPSTREAM": upstream or self.upstream, "UPSTREAM_KEY": "sk-up", "STATE": str(self.folder / name)}
         command = [
-            str(_tools.gateway_python()[0]),
+            str(_tools.pythons().weir),
             "-m",
             "gateway.cli",
             "serve",
@@ -184,7 +184,7 @@ class Bench:
         worst = max(self.disturbed, default=0.0)
         loud = sum(share > DISTURBED for share in self.disturbed)
         return {
-            "python": f"gateways on {_tools.gateway_python()[1]}",
+            "python": f"gateways on {_tools.pythons().said}",
             "cores": f"gateway on core {self.gateway_core}; load generator and mock upstream on core {self.load_core}",
             "others": f"other processes took at most {worst:.0%} of a core; more than {DISTURBED:.0%} in {loud} of "
             f"{len(self.disturbed)} measurements",

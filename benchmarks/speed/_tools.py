@@ -12,6 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import orjson
+from msgspec import Struct
 
 from benchmarks.quality.parts import NotRun
 from benchmarks.report import ROOT
@@ -21,6 +22,7 @@ KIT = Path(__file__).parent / "kit"
 PYTHONS = ROOT / ".venv-peers"
 NODE = ROOT / ".node-peers"
 LITELLM = "1.106.2"
+_LITELLM = f"litellm[proxy]=={LITELLM}"
 PORTKEY = "1.15.2"
 HONO = "1.13.8"
 """Portkey as npm resolves it cannot stream ("TypeError: immutable"); with this version of its server it can."""
@@ -79,45 +81,58 @@ def compiled(name: str) -> Path:
     return made
 
 
-def python_tool(name: str, requirement: str, program: str) -> Path:
-    """`program` of a pinned PyPI package, in an environment of its own. Raises NotRun."""
-    return _environment(name, [requirement]) / "bin" / program
+class Pythons(Struct, frozen=True):
+    """interpreter: what Weir and the peers written in Python run on, each in an environment of its own. weir: Weir's. said: of both."""
+
+    interpreter: Path
+    weir: Path
+    said: str
 
 
 @functools.cache
-def gateway_python() -> tuple[Path, str]:
-    """The interpreter that Weir is started with, and what is to be said of it. What it imports has the versions of this environment."""
+def pythons() -> Pythons:
+    """The fastest interpreter where both LiteLLM and what Weir imports, in the versions of this environment, can be had for it; else that
+    which runs the benchmark. Raises NotRun."""
+    own = Path(sys.executable)
     interpreter, said = _python.fastest()
-    if interpreter == Path(sys.executable):
-        return interpreter, said
-    PYTHONS.mkdir(exist_ok=True)
-    pinned = PYTHONS / "pinned.txt"
-    own = {found.metadata["Name"]: found.version for found in distributions() if found.metadata["Name"] != "weir"}
-    pinned.write_text("".join(f"{name}=={version}\n" for name, version in sorted(own.items())))
-    try:
-        return _environment("weir", ["-c", str(pinned), "-e", str(ROOT)], pinned.read_text()) / "bin/python", said
-    except NotRun as exc:
-        print(f"  {exc}; the gateways run on {sys.executable}", flush=True)
-        return Path(sys.executable), f"that which ran the benchmark: {exc}"
+    if interpreter != own:
+        pinned = PYTHONS / "pinned.txt"
+        names = {str(found.metadata["Name"]): found.version for found in distributions() if found.metadata["Name"]}
+        versions = "".join(f"{name}=={names[name]}\n" for name in sorted(names) if name != "weir")
+        try:
+            PYTHONS.mkdir(exist_ok=True)
+            pinned.write_text(versions)
+            weir = _environment(interpreter, "weir", ["-c", str(pinned), "-e", str(ROOT)], versions)
+            _environment(interpreter, "litellm", [_LITELLM])
+            return Pythons(interpreter, weir / "bin/python", said)
+        except (NotRun, OSError) as exc:
+            print(f"  {exc}; the gateways run on what runs the benchmark", flush=True)
+            said = f"what ran the benchmark: {exc}"
+    return Pythons(own, own, said)
 
 
-def _environment(name: str, words: Sequence[str], more: str = "") -> Path:
+def python_tool(name: str, requirement: str, program: str) -> Path:
+    """`program` of a pinned PyPI package, in an environment of its own. Raises NotRun."""
+    return _environment(pythons().interpreter, name, [requirement]) / "bin" / program
+
+
+def _environment(interpreter: Path, name: str, words: Sequence[str], more: str = "") -> Path:
     """An environment in which `pip install` has been told `words`, made once. more: what else it hangs on. Raises NotRun."""
     folder = PYTHONS / name
     stamp = folder / ".requirement"
-    wanted = " ".join([*words, "on", _python.fastest()[1].split(",")[0], more])
+    wanted = " ".join([*words, "on", str(interpreter.resolve()), more])
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"  setting up {name} (once) ...", flush=True)
-        for command in _python.making(folder, words):
+        for command in _python.making(interpreter, folder, words):
             if wrong := _run(command):
-                raise NotRun(f"{name} cannot be installed: {wrong}")
+                raise NotRun(f"{name} cannot be installed on {interpreter.name}: {wrong}")
         stamp.write_text(wanted)
     return folder
 
 
 def litellm() -> Path:
     """The `litellm` command. Raises NotRun."""
-    return python_tool("litellm", f"litellm[proxy]=={LITELLM}", "litellm")
+    return python_tool("litellm", _LITELLM, "litellm")
 
 
 def py_spy() -> Path:

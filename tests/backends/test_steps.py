@@ -247,3 +247,22 @@ def test_how_long_nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
         assert hand.silent() == 0.0
 
     asyncio.run(run())
+
+
+def test_what_was_left_is_forgotten_once_something_is_thrown_in() -> None:
+    """As a generator does: after `athrow` nothing of before comes any more."""
+
+    async def chunks() -> AsyncGenerator[Sequence[Chunk], Sink | None]:
+        yield [Chunk(delta={"content": word}) for word in "abc"]
+
+    async def begin(steps: Steps) -> Sequence[Chunk]:
+        return [Chunk(delta={"content": word}) for word in "abc"]
+
+    async def rest(steps: Steps) -> list[Chunk]:
+        await anext(steps)
+        with pytest.raises(ValueError, match="now"):
+            await steps.athrow(ValueError("now"))
+        return [chunk async for chunk in steps]
+
+    assert asyncio.run(rest(Steps(chunks()))) == []
+    assert asyncio.run(rest(Steps(begin=begin))) == []

@@ -179,13 +179,32 @@ def test_when_all_threads_hang(hanging: Hanging, monkeypatch: pytest.MonkeyPatch
     assert hanging.entered <= THREADS
 
 
-def test_what_a_foreign_validator_says_is_told_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Records keep and write it, whatever it handed over."""
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("fail", "policy", "", {"missing": ["city"]}), "Expected `str`, got `object` - at `$.detail`"),
+        (("fail", ["policy"]), "Expected `str | null`, got `array` - at `$.reason`"),
+        (("maybe",), "Invalid enum value 'maybe' - at `$.opinion`"),
+        (("pass", None, "", "", "sure"), "Expected `float | null`, got `str` - at `$.probability`"),
+    ],
+)
+def test_a_foreign_verdict_that_is_none_is_undecided(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[Any, ...], said: str
+) -> None:
+    """What is no Verdict but by its class would be kept and told as one; its author reads which field is wrong."""
     monkeypatch.setattr(judging, "SECONDS", PATIENCE)
-    detail: Any = {"missing": ["city"]}
-    verdict, told = judged([Foreign(lambda draft: Verdict("fail", "policy", "", detail))], GOOD)
-    assert (verdict.opinion, verdict.detail) == ("fail", "{'missing': ['city']}")
-    assert hash(tuple(told))
+    verdict, told = judged([Foreign(lambda draft: Verdict(*given))], GOOD)
+    assert (verdict.opinion, verdict.reason) == ("undecided", "low_confidence")
+    assert verdict.detail == f"the validator returned a Verdict that is none: {said}"
+    assert told == [verdict]
+
+
+def test_a_foreign_verdict_comes_as_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its fields; only its name is added."""
+    monkeypatch.setattr(judging, "SECONDS", PATIENCE)
+    given = Verdict("fail", "policy", "", "impolite", 0.25)
+    verdict, _ = judged([Foreign(lambda draft: given)], GOOD)
+    assert verdict == Verdict("fail", "policy", "Foreign", "impolite", 0.25)
 
 
 ENDLESS = """

@@ -90,6 +90,28 @@ def test_passthrough_key(tmp_path: Path, path: str) -> None:
     asyncio.run(run())
 
 
+def test_counting_tells_the_upstream_what_its_api_knows_and_nothing_more(tmp_path: Path) -> None:
+    """The version and the beta of Anthropic's API go on; a question beside the request is no part of the caller's trace."""
+
+    async def run() -> None:
+        async with world(tmp_path) as w:
+            told = await w.post(
+                hello(model="route/own"),
+                "/v1/messages/count_tokens",
+                x_api_key=CANARY,
+                anthropic_version="2023-06-01",
+                anthropic_beta="one",
+                traceparent=f"00-{'a' * 32}-{'b' * 16}-01",
+                tracestate="a=b",
+            )
+            assert told.status_code == 200
+            sent = w.claude.asked[-1].headers
+            assert (sent["anthropic-version"], sent["anthropic-beta"]) == ("2023-06-01", "one")
+            assert not {"traceparent", "tracestate"} & set(sent)
+
+    asyncio.run(run())
+
+
 def files(folder: Path) -> list[str]:
     return [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
 

@@ -35,8 +35,8 @@ class Surface:
         self._lifespan = lifespan
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """ASGI 3. What nearly all ask is handed on at once: who waits for it does so without a step in between. It is no coroutine function,
-        so a server that guesses takes it for ASGI 2: tell it."""
+        """ASGI 3. What nearly all ask is handed on at once: who waits for it does so without a step in between. It is no coroutine
+        function, so a server that guesses takes it for ASGI 2: tell it."""
         if scope["type"] == "http" and scope["method"] == "POST" and not self._live.setup.settings.server.cors:
             door = self._doors.get(scope["path"])
             if door is not None:

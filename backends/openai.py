@@ -96,7 +96,7 @@ class OpenAI:
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
-        return Steps(begin=partial(self._begin, self._url, call))
+        return self.ask(self._url, call)
 
     def ask(self, url: str, call: Call) -> Steps:
         """Answer `call` from `url`. As `stream`."""

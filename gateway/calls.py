@@ -31,13 +31,10 @@ _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 def constraint_for(story: Story, rung: Rung) -> Constraint | None:
-    """The caller's own constraint, else the one that is imposed on him."""
-    return story.asked.constraint or imposed(story, rung)
-
-
-def imposed(story: Story, rung: Rung) -> Constraint | None:
-    """The route's, which is for small rungs only: a large one reads the prompt as it was written. Where the caller has none of his own."""
-    route = story.route
+    """The caller's own constraint; else the route's, which is for small rungs only: a large one reads the prompt as it was written."""
+    own, route = story.asked.constraint, story.route
+    if own is not None:
+        return own
     if route is None or route.constraint is None or story.straight or not route.small(rung):
         return None
     return route.constraint
@@ -192,7 +189,7 @@ def call_for(
     return Call(
         body if attempt is None else _bent(story, attempt, body),
         seconds,
-        asked.constraint or imposed(story, rung),
+        constraint_for(story, rung),
         live,
         asked.wants.logprobs or (rung.scorer is not None and not story.straight),
         query.text,
@@ -283,7 +280,7 @@ def ask_of(story: Story, rung: Rung) -> Ask:
     body, route = story.asked.body, story.route
     offered = body.get("tools")
     return Ask(
-        story.asked.constraint or imposed(story, rung),
+        constraint_for(story, rung),
         _tools(offered) if offered else {},
         body.get("tool_choice"),
         body.get("parallel_tool_calls") is False,

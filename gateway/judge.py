@@ -85,9 +85,8 @@ async def _foreign(validator: Validator, draft: Draft, ask: Ask, name: str) -> V
             verdict = await _in_thread(validator.check, draft, ask)
         if not isinstance(verdict, Verdict):
             return Verdict("undecided", "low_confidence", name, f"the validator returned {type(verdict).__name__}")
-        return (
-            verdict if verdict is PASS else convert(to_builtins(verdict), Verdict)
-        )  # a Struct takes whatever it is given
+        # A Struct takes whatever it is given.
+        return verdict if verdict is PASS else convert(to_builtins(verdict), Verdict)
     except TimeoutError:
         return Verdict("undecided", "low_confidence", name, f"the validator took longer than {SECONDS} s")
     except queue.Full:

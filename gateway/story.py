@@ -84,10 +84,8 @@ class AttemptStory(Struct, eq=False):
         """As the upstream counted, else estimated: `prompt` for the input, four characters a token for the output. An upstream that
         answered with an error has cost nothing."""
         usage = self.gate.fold.usage
-        return self.estimated(prompt) if usage is None else count(usage)
-
-    def estimated(self, prompt: Callable[[], Tokens]) -> Tokens:
-        """`tokens` where the upstream counted none."""
+        if usage is not None:
+            return count(usage)
         if self.error is not None and not self.came and self.error.reason != "timeout":
             return NONE
         output = money.tokens_of(sum(map(_size, self.gate.fold.drafts())))
@@ -323,7 +321,7 @@ class Story(Struct, eq=False, dict=True):
 
     def _attempt(self, attempt: AttemptStory, rejected: Reason | None, now: float) -> AttemptRecord:
         rung, error, started, fold = attempt.rung, attempt.error, attempt.started, attempt.gate.fold
-        used = attempt.estimated(lambda: self.prompt) if fold.usage is None else count(fold.usage)
+        used = attempt.tokens(lambda: self.prompt)
         model, tier, simulated, message = rung.digest, "", False, ""
         if meta := fold.meta:
             model, tier = str(meta.get("model") or model), str(meta.get("tier", ""))

@@ -157,7 +157,7 @@ class Connection(asyncio.Protocol):
 
     def rest(self, until: float) -> bool:
         """Back in the pool: closes itself at `until` (loop time), or when anything comes. False where it is not `reusable`."""
-        if self._stalled or not self._keep:
+        if not self.reusable:
             return False
         if self._parts:
             self.take()

@@ -60,10 +60,9 @@ class Keys:
     def check(self, headers: Mapping[str, str]) -> Caller:
         """The caller. `headers`: names in lower case. Raises Unauthorized, which never repeats what came."""
         given = headers.get("authorization", "")
-        if given[:7] == "Bearer " and (
-            key := given[7:].strip()
-        ):  # as nearly all send it: the first that `_presented` names
-            found = self._callers.get(sha256(key.encode("utf-8", "surrogatepass")).digest())
+        # As nearly all send it: the first that `_presented` names.
+        if given[:7] == "Bearer " and (key := given[7:].strip()):
+            found = self._callers.get(_digest(key))
             if found is not None:
                 return found
         presented = _presented(headers)

@@ -34,7 +34,10 @@ class Secret:
         if not self._name:
             return self.source
         if not self._in_file:
-            return os.environ.get(self._name, "")
+            try:
+                return os.environ[self._name]
+            except KeyError:
+                return ""
         path = Path(self._name)
         try:
             mtime = path.stat().st_mtime

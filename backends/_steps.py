@@ -19,16 +19,20 @@ class Steps(AsyncGenerator[Chunk, None]):
     """`Backend.stream`'s answer, made of a generator of lists, none of them empty, that is sent a sink for what comes next, or None.
     What was read one by one is not told again by `step`.
 
-    An answer that comes whole needs no generator, which the loop registers and forgets (3 us): `begin` brings its chunks, and where there
-    are more to come it leaves in `rest` what brings them.
+    An answer that comes whole needs no generator, which the loop registers and forgets (3 us): `begin` brings its chunks and says that it
+    is `over`, or leaves in `rest` what brings the others.
     """
 
+    __slots__ = ("_begin", "_left", "over", "rest")
+
     def __init__(
-        self, rest: Generated | None = None, *, begin: "Callable[[Steps], Awaitable[Sequence[Chunk]]] | None" = None
+        self, rest: Generated | None = None, begin: "Callable[[Steps], Awaitable[Sequence[Chunk]]] | None" = None
     ) -> None:
         self.rest = rest
         self._begin = begin
         self._left: deque[Chunk] | None = None
+        self.over = False
+        """What `step` brought was the end: known without asking where the answer came whole. `begin` says it."""
 
     def step(self, sink: Sink | None = None) -> Awaitable[Sequence[Chunk]]:
         """The next chunks, at least one, that `sink` did not take. A sink can be lent once a chunk has come. Raises StopAsyncIteration, as
@@ -41,11 +45,6 @@ class Steps(AsyncGenerator[Chunk, None]):
         if self.rest is None:
             raise StopAsyncIteration
         return self.rest.asend(sink)
-
-    @property
-    def over(self) -> bool:
-        """There is nothing more to come: known without asking where the answer came whole."""
-        return self.rest is None and self._begin is None and not self._left
 
     async def _remaining(self) -> Sequence[Chunk]:
         left, self._left = self._left or (), None
@@ -96,14 +95,16 @@ class Hand:
 
     def take(self, block: bytes) -> bool:
         """For `Answer.pour`: False, when there is something to do that the sink cannot. Raises as the reader's `feed`."""
-        heard = self._reader.heard
-        found = self.found = self._reader.feed(block)
-        if self._reader.heard == heard:  # only pings, of which whoever waits counts the time
-            return False
-        if not found or self.sink is None or self._reader.done or not self.sink(found):
-            return False
-        self.found = []
-        return True
+        reader, sink = self._reader, self.sink
+        heard = reader.heard
+        found = reader.feed(block)
+        # Where only pings came, whoever waits counts their time.
+        if found and sink is not None and reader.heard != heard and not reader.done and sink(found):
+            if self.found:
+                self.found = []
+            return True
+        self.found = found
+        return False
 
     def silent(self) -> float:
         """Seconds since the first block that said nothing; 0 when something was said after the last question."""

@@ -32,9 +32,7 @@ def encoded(name: str, body: dict[str, Any]) -> bytes:
 
 
 async def linger(answer: Answer) -> None:
-    """Read a stream that is over to its body's end, so that its connection can be kept; give up after 50 ms."""
-    if answer.ended:
-        return
+    """Read a stream that is over, but not ended, to its body's end, so that its connection can be kept; give up after 50 ms."""
     with suppress(TimeoutError, BackendError):
         async with asyncio.timeout(_LINGER):
             async for _ in answer.blocks():

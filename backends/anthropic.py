@@ -105,11 +105,12 @@ class Anthropic:
                 while await answer.pour(hand.take):
                     if hand.found:
                         hand.sink = yield hand.found
+                    if reader.done and not call.raw:
+                        if not answer.ended:
+                            await linger(answer)
+                        break
                     if hand.silent() > self.config.silence and reader.streaming and not call.raw:
                         raise TimedOut(f"{self.name}: pings only", phase="idle")
-                    if reader.done and not call.raw:
-                        await linger(answer)
-                        break
                 if found := reader.close():
                     yield found
         except BackendError as exc:

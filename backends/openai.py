@@ -21,7 +21,7 @@ from backends._secret import Secret
 from backends._steps import Hand, Steps
 from backends._upstream import encoded, linger, plain_url
 from backends.base import BackendConfig, BackendResources
-from backends.http.base import Answer, Timeouts
+from backends.http.base import Answer, Standing, Timeouts
 from wire import failures
 from wire.errors import BackendError, TimedOut, Unavailable
 from wire.openai import MOST_BODY, Reader, answered, response_format, says, streams
@@ -85,36 +85,44 @@ class OpenAI:
         self.facts: Mapping[str, Any] = {"upstream": urlsplit(config.base_url).netloc, "model": config.model or ""}
         self._http = resources.http
         self._url = f"{config.base_url}/chat/completions"
+        # pydantic's models look for each attribute in their private ones too (.1 us): what every request reads is read once
+        self._model, self._connect, self._passthrough = config.model, config.connect, config.auth == "passthrough"
+        self._api_key = None if self._passthrough else config.api_key
         self._key_header = config.key_header.lower()
-        own = {"openai-organization": config.organization, "openai-project": config.project}
-        kept = {name: value for name, value in own.items() if value}
-        kept |= {name.lower(): value for name, value in config.headers.items()}
-        self._live = {"content-type": "application/json", "accept": "text/event-stream", **kept}
-        """The headers that are the same for every stream that is asked for ..."""
-        self._whole = {"content-type": "application/json", "accept": "application/json", **kept}
-        """... and for every whole answer."""
+        self._limit, self._drop = config.tokens_field, config.drop
+        self._sent_key = ""
+        self._live, self._whole = self._standing("")
+        """The headers that are the same for every stream that is asked for, and for every whole answer, with `_sent_key`."""
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
-        return self.ask(self._url, call)
+        return Steps(None, partial(self._begin, self._url, call))
 
     def ask(self, url: str, call: Call) -> Steps:
         """Answer `call` from `url`. As `stream`."""
-        return Steps(begin=partial(self._begin, url, call))
+        return Steps(None, partial(self._begin, url, call))
 
     async def _begin(self, url: str, call: Call, steps: Steps) -> Sequence[Chunk]:
         """An answer that comes whole; else what its first block brings, and what reads the others in `steps`."""
         body = call.raw or encoded(self.name, self.body(call))
         try:
-            posted = self._http.post(url, body, self._headers(call), self._timeouts(call))
+            headers = self._headers(call)
+            request_id = "" if "x-request-id" in headers else call.request_id
+            posted = self._http.post(url, body, headers, self._timeouts(call), request_id)
             answer = await posted.__aenter__()
-            if 200 <= answer.status < 300 and (call.raw or streams(answer.headers)):
+            good = 200 <= answer.status < 300
+            if good and (call.raw or streams(answer.headers)):
                 steps.rest = self._read(call, posted, answer)
             else:
                 try:
-                    if not 200 <= answer.status < 300:
+                    if not good:
                         raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
-                    return answered(self.name, answer.headers, await answer.read(MOST_BODY))
+                    data = answer.whole
+                    if data is None:
+                        data = await answer.read(MOST_BODY)
+                    found = answered(self.name, answer.headers, data)
+                    steps.over = True
+                    return found
                 finally:
                     if not answer.ended:
                         await posted.__aexit__(None, None, None)
@@ -130,12 +138,13 @@ class OpenAI:
             while await answer.pour(hand.take):
                 if hand.found:
                     hand.sink = yield hand.found
+                if reader.done and not call.raw:
+                    if not answer.ended:
+                        await linger(answer)
+                    break
                 if hand.silent() > self._silence(call, reader.heard) and reader.streaming and not call.raw:
                     # Keep-alive comments hold the connection open for ever; they are no answer.
                     raise TimedOut(f"{self.name}: keep-alives only", phase="idle" if reader.heard else "first_byte")
-                if reader.done and not call.raw:
-                    await linger(answer)
-                    break
             if found := reader.close():
                 yield found
         except BackendError as exc:
@@ -145,24 +154,26 @@ class OpenAI:
 
     def body(self, call: Call) -> dict[str, Any]:
         """The request as this upstream wants it. The caller's body is not changed. Raises BackendError."""
-        body = {**call.body, "model": self.config.model or call.model or call.body.get("model")}
+        body = {**call.body, "model": self._model or call.model or call.body.get("model")}
         if call.live:
             options = body.get("stream_options")
             kept = options if isinstance(options, (dict, Mapping)) else {}  # a dict is told at once
             body |= {"stream": True, "stream_options": {**kept, "include_usage": True}}
         else:
-            body.pop("stream", None)
-            body.pop("stream_options", None)
+            if "stream" in body:
+                del body["stream"]
+            if "stream_options" in body:
+                del body["stream_options"]
         if call.logprobs:  # one alternative at least: without it nobody can tell a forced token from a sure one
             top = body.get("top_logprobs")
             body |= {"logprobs": True, "top_logprobs": max(2, top if type(top) is int else 0)}
         body = self.spelled(call, body)
-        limit = self.config.tokens_field
-        other = "max_tokens" if limit == "max_completion_tokens" else "max_completion_tokens"
-        if limit != "keep" and other in body:
-            value = body.pop(other)
-            body.setdefault(limit, value)
-        for field in self.config.drop:
+        if self._limit != "keep":
+            other = "max_tokens" if self._limit == "max_completion_tokens" else "max_completion_tokens"
+            if other in body:
+                value = body.pop(other)
+                body.setdefault(self._limit, value)
+        for field in self._drop:
             body.pop(field, None)
         return body
 
@@ -176,37 +187,55 @@ class OpenAI:
         return body if wanted is None else {**body, "response_format": wanted}
 
     def _judged(self, call: Call, exc: BackendError) -> BackendError:
-        return self.judge(call, judged(self.name, exc) if self.config.auth == "passthrough" else exc)
+        return self.judge(call, judged(self.name, exc) if self._passthrough else exc)
 
     def judge(self, call: Call, exc: BackendError) -> BackendError:
         """What a failure means for this kind of server; here: what it says."""
         return exc
 
-    def _headers(self, call: Call) -> dict[str, str]:
-        config, own = self.config, self._live if call.live else self._whole
-        headers = {"x-request-id": call.request_id, **own} if call.request_id else {**own}
+    def _headers(self, call: Call) -> Mapping[str, str]:
+        """The headers of `call`, but for its `x-request-id`: mostly the standing ones. Raises Unavailable."""
+        if self._api_key is not None:
+            key = self._api_key.reveal()
+            if not key:
+                variable = self._api_key.missing
+                raise Unavailable(f"{self.name}: no key; set {variable}", variable=variable)
+            if key != self._sent_key:
+                self._sent_key, (self._live, self._whole) = key, self._standing(key)
+        standing = self._live if call.live else self._whole
+        if not call.headers and not self._passthrough:
+            return standing
+        headers = {**standing}
         for given, value in call.headers.items():
             name = given.lower()
             if name not in headers and name not in _NEVER_UP and not name.startswith("x-weir-"):
                 headers[name] = value
-        name = self._key_header
-        if config.auth == "passthrough":
-            key = presented(self.name, call.credential).key
-            headers[name] = f"Bearer {key}" if name == "authorization" else key
-        elif config.api_key is not None:
-            key = config.api_key.reveal()
-            if not key:
-                variable = config.api_key.missing
-                raise Unavailable(f"{self.name}: no key; set {variable}", variable=variable)
-            headers[name] = f"Bearer {key}" if name == "authorization" else key
+        if self._passthrough:
+            headers |= self._credential(presented(self.name, call.credential).key)
         return headers
 
+    def _standing(self, key: str) -> tuple[Standing, Standing]:
+        """The headers of every stream, and of every whole answer. key: "" for none."""
+        own = {"openai-organization": self.config.organization, "openai-project": self.config.project}
+        kept = {name: value for name, value in own.items() if value}
+        kept |= {name.lower(): value for name, value in self.config.headers.items()}
+        kept |= self._credential(key) if key else {}
+        live, whole = (
+            {"content-type": "application/json", "accept": accept, **kept}
+            for accept in ("text/event-stream", "application/json")
+        )
+        return Standing(live), Standing(whole)
+
+    def _credential(self, key: str) -> dict[str, str]:
+        return {self._key_header: f"Bearer {key}" if self._key_header == "authorization" else key}
+
     def _timeouts(self, call: Call) -> Timeouts:
-        config = self.config
+        seconds = call.seconds
+        connect = self._connect if self._connect < seconds else seconds
         if not call.live:  # the head comes when the answer is whole
-            return Timeouts(min(config.connect, call.seconds), call.seconds, call.seconds, call.seconds)
+            return Timeouts(connect, seconds, seconds, seconds)
         # No total: how long a stream that was let through may last is not this rung's affair.
-        return Timeouts(min(config.connect, call.seconds), min(config.first_byte, call.seconds), config.idle)
+        return Timeouts(connect, min(self.config.first_byte, seconds), self.config.idle)
 
     def _silence(self, call: Call, heard: int) -> float:
         return self.config.idle if heard else self._timeouts(call).first_byte

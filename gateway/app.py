@@ -160,6 +160,7 @@ class Application:
         self.live.afterwards.append(Shadow(self.off_path, self._shadowed, self.metrics.shadow_dropped))
         self.live.afterwards.append(Judged(self.off_path, self._judged, self.metrics.judged_dropped))
         self.live.wrote = self.metrics.wrote
+        self.live.counted = self.metrics.settle
         self.metrics.in_flight(lambda: self.live.in_flight)
         self.metrics.queue("off_path", lambda: self.off_path.waiting)
         self.metrics.findings(lambda: findings(self.live.setup))

@@ -22,7 +22,7 @@ from wire.types import Asked, Call, Draft, Query
 
 def twin(setup: Setup, asked: Asked, id: str, route: Route, decision: Decision | None = None) -> Story:
     """The same request as `route` would have its small rungs answer it, whatever its mode. No Record is made of it."""
-    story = Story(setup, asked, id)
+    story = Story(setup, asked, id, setup.clock(), setup.now())
     story.route, story.mode = route, "shadow"
     story.decision = decision or Decision(route.name, "pinned")
     story.plan = plan(route, story.decision, modality=asked.query.modality, reserve=setup.settings.server.reserve)

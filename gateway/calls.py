@@ -73,11 +73,8 @@ def _writing(tool: Any) -> str:
 
 
 def learnt(story: Story, attempt: AttemptStory) -> None:
-    """What the plan wants to know of an answer that has ended: what it says, which tools it calls, how likely it is right."""
+    """What a plan that `compares` wants to know of an answer that has ended: which tools it calls, what it says."""
     plan, fold = story.plan, attempt.gate.fold
-    attempt.known = attempt.probability
-    if not (plan.companion or plan.samples or plan.tools or plan.writes):
-        return
     if fold.called:
         attempt.calls = tuple(dict.fromkeys(call.name for draft in fold.drafts() for call in draft.tool_calls))
     if plan.companion is None and not plan.samples:
@@ -166,7 +163,7 @@ def validators_for(story: Story, rung: Rung, *, soft: bool = True) -> Sequence[V
     route = story.route
     if route is None or story.straight:
         return ()
-    return route.validators if soft and route.small(rung) else route.hard
+    return route.validators if soft and rung.name != route.large else route.hard
 
 
 def call_for(
@@ -176,7 +173,14 @@ def call_for(
     `Story.record` is."""
     asked, query = story.asked, story.asked.query
     spoken = getattr(story.setup.backends[rung.name], "dialect", "chat")
-    body = body_for(story, rung, spoken)
+    body = _within(story, rung) if asked.dialect == "messages" else asked.body
+    if tools := body.get("tools"):
+        body = _unmarked(body, tools)
+    if spoken != "messages":  # reasoning of one model is never replayed into another
+        for message in body.get("messages") or ():
+            if THINKING in message:
+                body = _thoughtless(body)
+                break
     if story.verbatim:
         headers = {name: value for name, value in query.headers.items() if not name.startswith("x-weir-")}
     else:
@@ -189,7 +193,7 @@ def call_for(
     return Call(
         body if attempt is None else _bent(story, attempt, body),
         seconds,
-        constraint_for(story, rung),
+        asked.constraint or constraint_for(story, rung),
         live,
         asked.wants.logprobs or (rung.scorer is not None and not story.straight),
         query.text,
@@ -230,22 +234,9 @@ def _told_off(body: Mapping[str, Any], bad: AttemptStory) -> Mapping[str, Any]:
     return {**body, "messages": [*(body.get("messages") or ()), *told]}
 
 
-def body_for(story: Story, rung: Rung, spoken: str) -> Mapping[str, Any]:
-    """The canonical body. spoken: the rung's dialect. Reasoning of one model is never replayed into another: thinking, signed by
-    Anthropic's models, which chat clients send back, goes to rungs of theirs only."""
-    asked = story.asked
-    body = _within(story, rung) if asked.dialect == "messages" else asked.body
-    if tools := body.get("tools"):
-        body = _unmarked(body, tools)
-    if spoken == "messages":
-        return body
-    messages = body.get("messages") or ()
-    for message in messages:
-        if THINKING in message:
-            break
-    else:
-        return body
-    kept = [{key: value for key, value in message.items() if key != THINKING} for message in messages]
+def _thoughtless(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Thinking, signed by Anthropic's models, which chat clients send back, goes to rungs of theirs only."""
+    kept = [{key: value for key, value in message.items() if key != THINKING} for message in body["messages"]]
     return {**body, "messages": kept}
 
 
@@ -277,10 +268,11 @@ def _within(story: Story, rung: Rung) -> Mapping[str, Any]:
 def ask_of(story: Story, rung: Rung) -> Ask:
     """What this rung's answer is judged against. The threshold is the route's for this rung: none for the top, whose answers
     are not held for being unsure."""
-    body, route = story.asked.body, story.route
+    asked, route = story.asked, story.route
+    body = asked.body
     offered = body.get("tools")
     return Ask(
-        constraint_for(story, rung),
+        asked.constraint or constraint_for(story, rung),
         _tools(offered) if offered else {},
         body.get("tool_choice"),
         body.get("parallel_tool_calls") is False,

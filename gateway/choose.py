@@ -51,7 +51,8 @@ async def choose(live: Live, story: Story) -> None:
     ):
         decision, first = Decision(known_loop[0], "tool_loop"), known_loop[1]
     else:
-        decision = await _route(story)
+        routed = _route(story)
+        decision = routed if isinstance(routed, Decision) else await routed
     route = setup.routes[decision.route]
     story.route, story.mode, story.decision = route, route.mode, decision
     if bypassed or decision.route in live.bypass.routes:
@@ -79,9 +80,9 @@ def held_out(route: Route, query: Query) -> bool:
     return portion("holdout", query.tenant, query.session) < route.holdout
 
 
-async def _route(story: Story) -> Decision:
+def _route(story: Story) -> Decision | Coroutine[Any, Any, Decision]:
     """Ask the router. Rules and tables answer without waiting for anything: they are done after one step, and need no timer (0.5 us
-    instead of 4.1)."""
+    instead of 4.1). Of others, what brings their decision."""
     setup = story.setup
     clock = setup.clock
     started = clock()
@@ -92,18 +93,33 @@ async def _route(story: Story) -> Decision:
         except StopIteration as done:
             scores: Scores = done.value
         else:
-            async with asyncio.timeout(setup.settings.router.deadline):
-                scores = await _Begun(scoring, waits)
-    except TimeoutError:
-        story.scores = Scores({}, source="timeout")
-        return Decision(setup.default, "router_timeout")
+            return _waited(story, _Begun(scoring, waits), started)
     except Exception as exc:
-        story.scores = Scores({}, source=f"error: {type(exc).__name__}")
-        return Decision(setup.default, "router_error")
-    finally:
         story.router_seconds = clock() - started
+        return _unscored(story, exc)
+    story.router_seconds = clock() - started
     story.scores = scores
     return decide(scores, setup.routes, setup.default)
+
+
+async def _waited(story: Story, scoring: "_Begun", started: float) -> Decision:
+    """`_route`, of a router that waits for something."""
+    setup = story.setup
+    try:
+        async with asyncio.timeout(setup.settings.router.deadline):
+            story.scores = await scoring
+    except Exception as exc:
+        return _unscored(story, exc)
+    finally:
+        story.router_seconds = setup.clock() - started
+    return decide(story.scores, setup.routes, setup.default)
+
+
+def _unscored(story: Story, exc: Exception) -> Decision:
+    """The router was late, or raised."""
+    late = isinstance(exc, TimeoutError)
+    story.scores = Scores({}, source="timeout" if late else f"error: {type(exc).__name__}")
+    return Decision(story.setup.default, "router_timeout" if late else "router_error")
 
 
 class _Begun:
@@ -130,11 +146,10 @@ class _Begun:
 
 
 def _climbing(story: Story, route: Route, decision: Decision, first: str) -> None:
-    query, constraint = story.asked.query, story.asked.constraint
-    kept = story.setup.plans[route.name]
+    query, kept = story.asked.query, story.setup.plans[route.name]
     if decision.direct or first or query.modality != kept.modality:
         kept = plan(route, decision, modality=query.modality, reserve=kept.reserve, first=first)
-    if constraint is None and kept.strict:
+    if kept.strict and story.asked.constraint is None:
         kept = replace(kept, strict=False)  # there is no schema to be strict about
     story.plan = kept
 

@@ -97,6 +97,11 @@ class Route(Struct, frozen=True, dict=True):
         return self.ladder[-1]
 
     @cached_property
+    def large(self) -> str:
+        """The top rung's name; "" where it is the ladder's only one and in the house, and so is `small`."""
+        return "" if len(self.ladder) == 1 and not self.top.cloud else self.top.name
+
+    @cached_property
     def hard(self) -> Sequence[Validator]:
         """The validators that are not soft."""
         return tuple(validator for validator in self.validators if not getattr(validator, "soft", False))
@@ -116,7 +121,7 @@ class Route(Struct, frozen=True, dict=True):
 
     def small(self, rung: Rung) -> bool:
         """Must `rung` prove its answers on this route? All but the top; and a ladder's only rung, when it is in the house."""
-        return rung.name != self.top.name or (len(self.ladder) == 1 and not rung.cloud)
+        return rung.name != self.large
 
 
 class Decision(Struct, frozen=True):

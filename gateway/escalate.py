@@ -40,7 +40,7 @@ nothing is asked any more: that is the commit point.
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -61,6 +61,7 @@ from gateway.plan import (
     seconds_for,
     spare,
 )
+from gateway.validators.base import Verdict
 from wire.errors import Reason
 
 SOFT: frozenset[Reason] = frozenset({"low_confidence", "disagreement", "unsupported"})
@@ -107,24 +108,43 @@ GOOD, OPEN = Standing("good"), Standing("open")
 WAIT = Wait()
 
 
+class Tried(Protocol):
+    """An attempt, as it stands now: a snapshot of it, or what the snapshot is made of."""
+
+    @property
+    def verdict(self) -> Verdict | None: ...
+    @property
+    def running(self) -> bool: ...
+    @property
+    def stopped(self) -> bool: ...
+    @property
+    def error(self) -> object: ...
+    @property
+    def calls(self) -> Sequence[str]: ...
+    @property
+    def purpose(self) -> Purpose: ...
+
+
 def next_step(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:
     """See the table at the head of this file. What most requests come to is told without going through it: the first rung of all, and that
     the only answer, which passed, goes out."""
     if not attempts:
-        if plan.entry is not None and budget.seconds > 0:
-            index, timeout, share = plan.entry
+        entry = plan.entry
+        if entry is not None and budget.seconds > 0:
+            index, timeout, share = entry
             return Start(index, min(timeout, budget.seconds * share))
-    elif len(attempts) == 1:
-        only = attempts[0]
-        verdict = only.verdict
-        if (
-            verdict is not None
-            and verdict.opinion == "pass"
-            and not (only.running or only.stopped or only.error or only.calls or only.purpose)
-            and plan.agreement != "always"
-        ):
-            return Deliver(only.number)
+    elif len(attempts) == 1 and accepted(plan, attempts[0]):
+        return Deliver(attempts[0].number)
     return by_table(plan, attempts, budget)
+
+
+def accepted(plan: Plan, only: Tried) -> bool:
+    """Does this attempt's answer go out, as that of nearly all do? It is the only one, has ended and passed, and nobody else is to be
+    heard of it."""
+    verdict = only.verdict
+    if verdict is None or verdict.opinion != "pass" or plan.agreement == "always":
+        return False
+    return not (only.running or only.stopped or only.error or only.calls or only.purpose)
 
 
 def by_table(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:

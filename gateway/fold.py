@@ -149,8 +149,9 @@ class Fold(Struct, eq=False):
         drafts = self._drafts
         if drafts is None:
             drafts = self._drafts = []
-            for index in sorted(self._choices):
-                choice = self._choices[index]
+            choices = self._choices
+            for index in choices if len(choices) == 1 else sorted(choices):
+                choice = choices[index]
                 texts = choice.texts
                 drafts.append(
                     Draft(
@@ -168,10 +169,25 @@ class Fold(Struct, eq=False):
 
     def messages(self) -> list[Message]:
         told: list[Message] = []
-        for draft in self.drafts():
-            choice = self._choices[draft.choice]
+        for draft in self._drafts or self.drafts():
+            choice, text, refusal = self._choices[draft.choice], draft.text, draft.refusal
+            calls = choice.calls
+            message: dict[str, Any] = {
+                "role": "assistant",
+                "content": text if text or not (calls or refusal) else None,
+                "refusal": refusal or None,
+            }
+            for key in REASONING:
+                if key in choice.texts:
+                    message[key] = "".join(choice.texts[key])
+            if calls:
+                message["tool_calls"] = [
+                    {"id": call.id, "type": call.kind, **_named(call), **call.extra} for call in calls.values()
+                ]
+            if choice.other:
+                message.update(choice.other)
             logprobs = {"content": choice.logprobs} if choice.logprobs else None
-            told.append((draft.choice, _message(choice, draft), choice.finish, logprobs))
+            told.append((draft.choice, message, choice.finish, logprobs))
         return told
 
 
@@ -212,29 +228,3 @@ def _named(call: _Call) -> dict[str, Any]:
         # "{}", never "": every client parses the arguments of a tool without any.
         return {"function": {"name": call.name, "arguments": text or "{}"}}
     return {"custom": {"name": call.name, "input": text}} if call.kind == "custom" else {}
-
-
-def _message(choice: _Choice, draft: Draft) -> dict[str, Any]:
-    """draft: of this choice."""
-    text, refusal = draft.text, draft.refusal
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": text if text or not (choice.calls or refusal) else None,
-        "refusal": refusal or None,
-    }
-    for key in REASONING:
-        if key in choice.texts:
-            message[key] = "".join(choice.texts[key])
-    if choice.calls:
-        message["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": call.kind,
-                **_named(call),
-                **call.extra,
-            }
-            for call in choice.calls.values()
-        ]
-    if choice.other:
-        message.update(choice.other)
-    return message

@@ -106,7 +106,7 @@ async def judged(story: Story, route: Route, delivered: AttemptStory, judging: J
     setup, rung = story.setup, story.setup.rungs[judging.by]
     aside = twin(setup, _question(story, delivered, judging), story.id, route, story.decision)
     attempt = await ask(aside, rung, structs.replace(call_of(aside, rung), logprobs=False))
-    used = attempt.tokens(lambda: aside.prompt)
+    used = attempt.tokens(aside)
     known = [verdict.probability for verdict in delivered.verdicts if verdict.probability is not None]
     return JudgedRecord(
         request=story.id,

@@ -124,6 +124,9 @@ def _most(stream: BinaryIO) -> int:
 
 def _pieces(lines: list[bytes], most: int) -> Iterator[bytes]:
     """Whole lines, at most `most` bytes of them at once where one is not longer."""
+    if sum(map(len, lines)) <= most:  # to a file, all
+        yield b"".join(lines)
+        return
     piece: list[bytes] = []
     size = 0
     for line in lines:

@@ -27,10 +27,10 @@ from gateway.calls import (
     validators_for,
 )
 from gateway.choose import choose
-from gateway.escalate import Deliver, Start, Stop, effect, needed, next_step
+from gateway.escalate import Deliver, Start, Stop, accepted, effect, needed, next_step
 from gateway.fold import Fold
-from gateway.judge import fails, judge
-from gateway.plan import OPINIONS, Budget, GiveUp, can_climb
+from gateway.judge import fails, judgement
+from gateway.plan import COMPANION, OPINIONS, Budget, GiveUp, can_climb
 from gateway.race import Came, Ended, Race
 from gateway.refusal import refusal, upstream
 from gateway.setup import Live
@@ -70,7 +70,7 @@ async def opened(live: Live, story: Story, race: Race) -> Opening:
         over = opening.whole is not None and winner.verdict is not None and winner.verdict.opinion == "pass"
         if over:
             story.first_byte = story.setup.clock() - story.started
-            _complete(live, story, winner)
+            story.complete = True
         return opening
     except Exception as error:
         _fail(story, error)
@@ -102,7 +102,7 @@ async def answer(
             yield [Chunk(usage=story.estimated(winner))]
         if winner.verdict is None or winner.verdict.opinion != "pass":
             await _late_verdict(story, winner)
-        _complete(live, story, winner)
+        story.complete = True
     except Exception as error:
         _fail(story, error)
     finally:
@@ -110,21 +110,62 @@ async def answer(
 
 
 async def _open(live: Live, story: Story, race: Race) -> Opening:
-    """Everything up to the commit. Raises WeirError."""
+    """Everything up to the commit: rungs are asked as `next_step` says until one may be delivered. Raises WeirError, also when none may."""
     await choose(live, story)
-    story.plan = fitted(story)
-    route = story.route
+    asked, route, clock, attempts = story.asked, story.route, story.setup.clock, story.attempts
+    if asked.wants.n > 1 or asked.native or asked.body.get("tools"):  # most requests want nothing of that
+        story.plan = fitted(story)
     if route is not None and route.waste is not None and not story.straight:
         live.waste.earn(route.name, route.waste)
-    winner = story.delivered = await _climb(live, story, race)
-    return Opening(winner.rung.name, story.degraded, winner.gate.fold.head, _whole(story, winner))
+    due = story.started + (story.setup.settings.server.deadline if route is None else route.seconds)
+    while True:
+        now = clock()
+        if len(attempts) == 1 and accepted(story.plan, attempts[0]):  # a snapshot would tell the same
+            return _delivered(story, race, attempts[0])
+        step = next_step(story.plan, story.snapshots() if attempts else (), Budget(due - now))
+        if isinstance(step, Start):
+            _start(live, story, race, step)
+            if story.plan.beside:
+                continue
+        elif isinstance(step, Deliver):
+            story.degraded = step.degraded
+            return _delivered(story, race, attempts[step.number])
+        elif isinstance(step, Stop):
+            race.stop(step.number)
+            attempts[step.number].stop(now)
+            continue
+        elif isinstance(step, GiveUp):
+            raise _given_up(story, step)
+        latest = attempts[-1]
+        chunks: list[Chunk] = []
+        event: Came | Ended | None
+        if race.alone and not latest.live:  # its answer comes whole: nothing is to be decided before its end
+            event = await race.rest(min(due, latest.deadline) - now, chunks)
+        else:
+            event = await race.event(min([due, *(tried.deadline for tried in attempts if tried.running)]) - now)
+        ended = _taken_in(live, story, race, event, chunks, due)
+        if ended is not None and not story.straight:
+            await _judge(story, ended)
+        if story.plan.agreement == "weighed":
+            for attempt in await weigh(story):
+                _ahead(live, story, attempt)
+        if story.granted and not story.settled:
+            _settle(live, story)
 
 
-def _complete(live: Live, story: Story, winner: AttemptStory) -> None:
-    """All of the answer has come."""
-    story.complete = True
-    if winner.gate.fold.called:
-        _remember(live, story, winner)
+def _delivered(story: Story, race: Race, winner: AttemptStory) -> Opening:
+    """Its answer goes out; the other attempts are stopped."""
+    story.delivered = winner
+    for other in story.attempts:
+        if other.running and other is not winner:
+            race.stop(other.number)
+            other.stop(story.setup.clock())
+    fold, route = winner.gate.fold, story.route
+    changes = (
+        winner.running or story.asked.wants.stream or story.verbatim or (route is not None and route.render is not None)
+    )
+    whole = None if changes or fold.usage is None or not fold.plain else fold
+    return Opening(winner.rung.name, story.degraded, fold.head, whole)
 
 
 def _fail(story: Story, error: Exception) -> NoReturn:
@@ -142,16 +183,11 @@ def _tell(live: Live, story: Story) -> None:
         live.waste.settle(story.decision.route, story.vain, wasted=story.speculation() == "wasted")
     story.over = story.setup.clock()
     live.tell(story.record)
+    winner = story.delivered
+    if winner is not None and story.complete and winner.gate.fold.called:
+        _remember(live, story, winner)
     if story.route is not None and story.route.name in story.setup.aside:
         live.after(story)
-
-
-def _whole(story: Story, winner: AttemptStory) -> Fold | None:
-    """`Opening.whole`."""
-    fold, route = winner.gate.fold, story.route
-    if winner.running or story.asked.wants.stream or story.verbatim or (route is not None and route.render is not None):
-        return None
-    return fold if fold.plain and fold.usage is not None else None
 
 
 def _first(story: Story, winner: AttemptStory) -> Sequence[Chunk]:
@@ -170,42 +206,11 @@ def _shown(story: Story, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
     return chunks
 
 
-async def _climb(live: Live, story: Story, race: Race) -> AttemptStory:
-    """Ask rungs as `next_step` says until one may be delivered. Raises WeirError when none may."""
-    clock, due = story.setup.clock, story.due()
-    while True:
-        past = story.snapshots() if story.attempts else ()
-        step = next_step(story.plan, past, Budget(due - clock()))
-        if isinstance(step, Start):
-            _start(live, story, race, step)
-            if story.plan.beside:
-                continue
-        elif isinstance(step, Deliver):
-            for attempt in story.attempts:
-                if attempt.running and attempt.number != step.number:
-                    race.stop(attempt.number)
-                    attempt.stop(clock())
-            if step.degraded:
-                story.degraded = True
-            return story.attempts[step.number]
-        elif isinstance(step, Stop):
-            race.stop(step.number)
-            story.attempts[step.number].stop(clock())
-            continue
-        elif isinstance(step, GiveUp):
-            raise _given_up(story, step)
-        await _event(live, story, race, due)
-        if story.plan.agreement == "weighed":
-            for attempt in await weigh(story):
-                _ahead(live, story, attempt)
-        if story.granted and not story.settled:
-            _settle(live, story)
-
-
 def _start(live: Live, story: Story, race: Race, step: Start) -> None:
-    setup, rung = story.setup, story.plan.rung(step.rung)
-    now, number = setup.clock(), len(story.attempts)
-    attempt = AttemptStory(number, step.rung, rung, setup.prices[rung.name], now, now + step.seconds, step.purpose)
+    setup, plan, index, number = story.setup, story.plan, step.rung, len(story.attempts)
+    now = setup.clock()
+    rung = plan.rung(index) if index == COMPANION else plan.rungs[index]
+    attempt = AttemptStory(number, index, rung, setup.prices[rung.name], now, now + step.seconds, step.purpose)
     story.attempts.append(attempt)
     if story.route is not None and story.route.looks:
         attempt.growing = growing(story, attempt)
@@ -217,23 +222,24 @@ def _start(live: Live, story: Story, race: Race, step: Start) -> None:
         _ahead(live, story, attempt)
 
 
-async def _event(live: Live, story: Story, race: Race, due: float) -> None:
-    """Wait for what happens next to any attempt, and take it in. due: when the time for all of them is up."""
-    clock = story.setup.clock
-    now = clock()
-    seconds = due - now
-    for running in story.attempts:
-        if running.running and running.deadline - now < seconds:
-            seconds = running.deadline - now
-    latest = story.attempts[-1]
-    chunks: list[Chunk] = []
-    if race.alone and not latest.live:  # its answer comes whole: nothing is to be decided before its end
-        event: Came | Ended | None = await race.rest(seconds, chunks)
-    else:
-        event = await race.event(seconds)
-    now = clock()
-    for chunk in chunks:
-        _take(live, story, latest, chunk, now)
+def _taken_in(
+    live: Live, story: Story, race: Race, event: Came | Ended | None, chunks: Sequence[Chunk], due: float
+) -> AttemptStory | None:
+    """What has happened to the attempts. chunks: what came of the latest before that. event: None, when the time of one of them is up, or
+    that of all, at `due`. Returns the one whose answer has come to its end."""
+    now = story.setup.clock()
+    attempt = story.attempts[-1 if event is None else event.number]
+    for chunk in (event.chunk,) if isinstance(event, Came) else chunks:
+        attempt.came = True
+        attempt.chunks += 1
+        if attempt.first is None:
+            attempt.first = now
+        attempt.gate.feed(chunk)
+        if attempt.growing is not None and attempt.verdict is None:
+            _look(live, story, attempt, chunk)
+    if isinstance(event, Ended):
+        attempt.end(now, event.error)
+        return attempt if event.error is None else None
     if event is None:
         under_way = [a for a in story.attempts if a.running]
         late = [a for a in under_way if now >= a.deadline or now >= due]
@@ -241,24 +247,7 @@ async def _event(live: Live, story: Story, race: Race, due: float) -> None:
         for attempt in late or sorted(under_way, key=lambda a: a.deadline)[:1]:
             race.stop(attempt.number)
             attempt.end(now, TimedOut(f"'{attempt.rung.name}' took longer than {now - attempt.started:.1f} s"))
-        return
-    attempt = story.attempts[event.number]
-    if isinstance(event, Came):
-        _take(live, story, attempt, event.chunk, now)
-        return
-    attempt.end(now, event.error)
-    if event.error is None and not story.straight:
-        await _judge(story, attempt)
-
-
-def _take(live: Live, story: Story, attempt: AttemptStory, chunk: Chunk, now: float) -> None:
-    attempt.came = True
-    attempt.chunks += 1
-    if attempt.first is None:
-        attempt.first = now
-    attempt.gate.feed(chunk)
-    if attempt.growing is not None and attempt.verdict is None:
-        _look(live, story, attempt, chunk)
+    return None
 
 
 async def _judge(story: Story, attempt: AttemptStory) -> None:
@@ -266,10 +255,13 @@ async def _judge(story: Story, attempt: AttemptStory) -> None:
     started = clock()
     weighed = story.plan.agreement == "weighed" and weighs(story, attempt)  # then `weigh` will say how sure
     soft = attempt.purpose not in OPINIONS and not weighed  # a second opinion need not be sure of itself
-    attempt.verdict, attempt.verdicts = await judge(
+    found = judgement(
         validators_for(story, attempt.rung, soft=soft), attempt.gate.fold.drafts(), ask_of(story, attempt.rung)
     )
-    learnt(story, attempt)
+    attempt.verdict, attempt.verdicts = found if isinstance(found, tuple) else await found
+    attempt.known = attempt.probability
+    if story.plan.compares:
+        learnt(story, attempt)
     if weighed and attempt.verdict.passed:
         attempt.verdict = None
     story.check_seconds += clock() - started
@@ -284,7 +276,7 @@ def _look(live: Live, story: Story, attempt: AttemptStory, chunk: Chunk) -> None
         failed = _fails(story, attempt)
         attempt.flows = failed is None
     if failed is not None:
-        attempt.verdict, attempt.verdicts = failed, [failed]
+        attempt.verdict, attempt.verdicts, attempt.known = failed, [failed], attempt.probability
     else:
         _ahead(live, story, attempt)
 
@@ -325,7 +317,7 @@ async def _more(story: Story, winner: AttemptStory, race: Race, sink: Sink | Non
     else:
         gone: list[Chunk] = []
         try:
-            event = await race.more(idle, _through(story, winner, sink, gone))
+            event = await race.more(idle, _through(story, winner, race, idle, sink, gone))
         finally:  # also when the caller leaves: the Record tells what he got
             _went(winner, gone)
     if event is not None and not isinstance(event, Ended):
@@ -342,13 +334,15 @@ async def _more(story: Story, winner: AttemptStory, race: Race, sink: Sink | Non
     return await _last(story, winner) if winner.gate.lags else []
 
 
-def _through(story: Story, winner: AttemptStory, sink: Sink, gone: list[Chunk]) -> Sink:
-    """What is done to chunks about which nothing is left to decide: `sink` gets them, and they are folded, the last of them by `_went`."""
+def _through(story: Story, winner: AttemptStory, race: Race, idle: float, sink: Sink, gone: list[Chunk]) -> Sink:
+    """What is done to chunks about which nothing is left to decide: `sink` gets them, which gives the next `idle` seconds more, and they
+    are folded, the last of them by `_went`."""
+    time = race.deadlines.loop.time
 
     def through(chunks: Sequence[Chunk]) -> bool:
-        plain = len(chunks) == 1 and chunks[0].logprobs is None
-        if not sink(chunks if plain else _shown(story, chunks)):
+        if not sink(chunks if len(chunks) == 1 and chunks[0].logprobs is None else _shown(story, chunks)):
             return False
+        race.until = time() + idle
         gone.extend(chunks)
         if len(gone) >= TOGETHER:
             _went(winner, gone)

@@ -71,6 +71,11 @@ class Plan(Struct, frozen=True, dict=True):
         return self.companion is not None or self.samples > 0 or self.early
 
     @cached_property
+    def compares(self) -> bool:
+        """Does it matter what an answer says, or which tools it calls?"""
+        return bool(self.companion or self.samples or self.tools or self.writes)
+
+    @cached_property
     def entry(self) -> tuple[int, float, float] | None:
         """The rung to ask first, its timeout in seconds, and the share of the time left that it may take at most. None: there is none."""
         index, _ = next_rung(self, ())

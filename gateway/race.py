@@ -48,8 +48,8 @@ class Deadlines:
     long as a request may take, and not for each of them (0.7 us instead of 2.2). Of one loop."""
 
     def __init__(self) -> None:
-        self._until: dict[Race, float] = {}
-        """The races under way that have waited once, and until when in the loop's time."""
+        self.until: dict[Race, float] = {}
+        """The races that wait, and until when in the loop's time. Whose attempt is over takes itself out."""
         self._timer: asyncio.TimerHandle | None = None
         self._at = math.inf
 
@@ -59,14 +59,10 @@ class Deadlines:
         return asyncio.get_running_loop()
 
     def set(self, race: "Race", seconds: float) -> None:
-        """`race.expire` is called in so many seconds unless it is set anew, or dropped."""
-        until = self._until[race] = self.loop.time() + (seconds if seconds > 0 else 0)
+        """`race.expire` is called in so many seconds unless it is set anew, or taken out of `until`."""
+        until = self.until[race] = self.loop.time() + (seconds if seconds > 0 else 0)
         if until < self._at:
             self._arm(until)
-
-    def drop(self, race: "Race") -> None:
-        """It is over."""
-        self._until.pop(race, None)
 
     def _arm(self, until: float) -> None:
         if self._timer is not None:
@@ -76,11 +72,11 @@ class Deadlines:
     def _tick(self) -> None:
         self._at, self._timer = math.inf, None
         now = self.loop.time()
-        for race in [race for race, until in self._until.items() if until <= now]:
-            del self._until[race]
+        for race in [race for race, until in self.until.items() if until <= now]:
+            del self.until[race]
             race.expire()
-        if self._until:
-            self._arm(min(self._until.values()))
+        if self.until:
+            self._arm(min(self.until.values()))
 
 
 class Tasks(Protocol):
@@ -91,15 +87,18 @@ class Tasks(Protocol):
 
 class Race(Struct, eq=False, dict=True):
     group: Tasks
-    size: int = 64
     deadlines: Deadlines = field(default_factory=Deadlines)
+    host: asyncio.Task[Any] | None = None
+    """The one task that waits for its events, where that is known: else it is looked for each time."""
+    size: int = 64
+    """Events that wait, at most."""
     alone: Alone | None = None
     _tasks: dict[int, asyncio.Task[None]] = {}
     _stopped: list[AsyncGenerator[Chunk, None]] = []
     _reader: asyncio.Task[object] | None = None
     _expired: bool = False
-    _until: float = 0.0
-    """The loop's time until which an attempt that a sink hears has more time than its wait was given."""
+    until: float = 0.0
+    """The loop's time until which the attempt that runs alone may go on, where that is longer than its wait was given: a sink says so."""
 
     def start(self, number: int, chunks: AsyncGenerator[Chunk, None], *, alone: bool = False) -> None:
         """alone: it is only read while somebody waits for its next event, and `event` ends it when it comes to the end of its seconds.
@@ -109,6 +108,7 @@ class Race(Struct, eq=False, dict=True):
             return
         if self.alone is not None:
             first, self.alone = self.alone, None
+            self.deadlines.until.pop(self, None)
             self._tasks[first.number] = self.group.create_task(self._run(first.number, first.source))
         self._tasks[number] = self.group.create_task(self._run(number, chunks))
 
@@ -135,9 +135,14 @@ class Race(Struct, eq=False, dict=True):
         """Only where attempts run side by side (2 us)."""
         return asyncio.Queue(self.size)
 
+    @property
+    def over(self) -> bool:
+        """Nothing was left running: there is nothing to `close`."""
+        return self.alone is None and not self._tasks and not self._stopped
+
     async def close(self) -> None:
         """`stop_all`, also from a task that is being cancelled: a source that was alone has been closed when this returns."""
-        self.deadlines.drop(self)
+        self.deadlines.until.pop(self, None)
         alone, self.alone = self.alone, None
         if alone is not None:
             self._stopped.append(alone.source)
@@ -163,23 +168,17 @@ class Race(Struct, eq=False, dict=True):
         except TimeoutError:
             return None
 
-    async def more(self, seconds: float, sink: Sink | None = None) -> Sequence[Chunk] | Ended | None:
+    def more(self, seconds: float, sink: Sink | None = None) -> Awaitable[Sequence[Chunk] | Ended | None]:
         """As `event`, of the one attempt that runs: all its chunks that came together, where its backend can say so (`backends._steps`).
-        sink: gets them where they come, and whoever waits here is woken only for what it does not take; each gives `seconds` more."""
+        sink: gets them where they come, and whoever waits here is woken only for what it does not take. By `until` it gives more time."""
         alone = self.alone
         if alone is None:
-            event = await self.event(seconds)
-            return [event.chunk] if isinstance(event, Came) else event
-        if sink is None:
-            return await self._read(alone.step, seconds)
+            return self._one(seconds)
+        return self._read(alone.step if sink is None else partial(alone.step, sink), seconds)
 
-        time = self.deadlines.loop.time
-
-        def taken(chunks: Sequence[Chunk]) -> bool:
-            self._until = time() + seconds
-            return sink(chunks)
-
-        return await self._read(partial(alone.step, taken), seconds)
+    async def _one(self, seconds: float) -> Sequence[Chunk] | Ended | None:
+        event = await self.event(seconds)
+        return [event.chunk] if isinstance(event, Came) else event
 
     def rest(self, seconds: float, chunks: list[Chunk]) -> Coroutine[Any, Any, Ended | None]:
         """The end of the attempt that runs `alone`; all that still comes of it goes into `chunks`. None after `seconds` without an end.
@@ -201,10 +200,10 @@ class Race(Struct, eq=False, dict=True):
         """What `ask` brings of the attempt that runs alone, or its end. keep: is given it, and `ask` is asked until the end."""
         assert self.alone is not None
         number = self.alone.number
-        reader = self._reader = asyncio.current_task(self.deadlines.loop)
+        reader = self._reader = self.host or asyncio.current_task(self.deadlines.loop)
         assert reader is not None
-        if self._until:
-            self._until = 0.0
+        if self.until:
+            self.until = 0.0
         self.deadlines.set(self, seconds)
         found: T | Ended | None = None
         try:
@@ -235,11 +234,12 @@ class Race(Struct, eq=False, dict=True):
             return None
         if isinstance(found, Ended):
             self.alone = None
+            self.deadlines.until.pop(self, None)
         return found
 
     def expire(self) -> None:
         """The event that is waited for is late; where nobody waits, the next wait has a time of its own."""
-        left = self._until - self.deadlines.loop.time()
+        left = self.until - self.deadlines.loop.time()
         if self._reader is not None and left > 0:
             self.deadlines.set(self, left)
         elif self._reader is not None:

@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.backlog import Backlog
-from gateway.record import JudgedRecord, Record, ShadowRecord, decode, encode
+from gateway.record import JudgedRecord, Record, ShadowRecord, decode, encode, encode_into
 
 FILE = "records.jsonl"
 QUIET = 60.0
@@ -55,6 +55,7 @@ class Recorder:
         self._ring: OrderedDict[str, bytes | Record] = OrderedDict()
         """By id, the oldest first. As lines, which are made anyway: a Record is some forty objects, and memory that comes back to the
         request's work long after it has left the processor's cache. What cannot be encoded is kept as it is."""
+        self._buffer = bytearray()
         self._refused = 0
         self._unwritten = 0
         self._on_drop = on_drop
@@ -68,15 +69,16 @@ class Recorder:
 
     def record(self, records: Sequence[Record]) -> None:
         """Keep these Records. Returns at once and raises nothing, whatever happens. Encoded here and not in the thread: it costs the same
-        (2.2 us each), as both need the interpreter, and there a batch of 200 would keep the loop from it for 0.4 ms."""
-        ring = self._ring
+        (2 us each), as both need the interpreter, and there a batch of 200 would keep the loop from it for 0.4 ms."""
+        ring, buffer = self._ring, self._buffer
         lines = []
         for record in records:
             try:
                 if record.id in ring:  # the newest of an id is kept, as the newest
                     del ring[record.id]
                 ring[record.id] = record
-                ring[record.id] = line = encode(record)
+                encode_into(record, buffer)
+                ring[record.id] = line = bytes(buffer)
                 lines.append(line)
             except Exception as exc:
                 self._foreign(exc)

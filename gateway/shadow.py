@@ -83,7 +83,7 @@ async def shadowed(story: Story, route: Route, rung: Rung) -> ShadowRecord:
     verdict = attempt.verdict
     reason = attempt.error.reason if attempt.error else verdict.reason if verdict else None
     drafts = attempt.gate.fold.drafts()
-    used = attempt.tokens(lambda: aside.prompt)
+    used = attempt.tokens(aside)
     known = [v.probability for v in attempt.verdicts if v.probability is not None]
     return ShadowRecord(
         request=story.id,
@@ -113,7 +113,7 @@ async def _second(aside: Story, route: Route, said: str) -> tuple[Second | None,
     if companion is None or not askable(companion, route, aside.asked.query):
         return None, 0.0
     heard = await ask(aside, companion)
-    spent = money.cost(heard.tokens(lambda: aside.prompt), heard.price)
+    spent = money.cost(heard.tokens(aside), heard.price)
     if heard.error is not None:
         return None, spent
     drafts = heard.gate.fold.drafts()

@@ -78,10 +78,14 @@ class AttemptStory(Struct, eq=False):
     def probability(self) -> float | None:
         """That the answer is right: the rung's own, else what a check found; None when nobody knows."""
         own = self.gate.fold.probability
-        return _first(self.verdicts) if own is None else own
+        if own is None:
+            for verdict in self.verdicts:
+                if verdict.probability is not None:
+                    return verdict.probability
+        return own
 
-    def tokens(self, prompt: Callable[[], Tokens]) -> Tokens:
-        """As the upstream counted, else estimated: `prompt` for the input, four characters a token for the output. An upstream that
+    def tokens(self, story: "Story") -> Tokens:
+        """As the upstream counted, else estimated: `story.prompt` for the input, four characters a token for the output. An upstream that
         answered with an error has cost nothing."""
         usage = self.gate.fold.usage
         if usage is not None:
@@ -89,7 +93,7 @@ class AttemptStory(Struct, eq=False):
         if self.error is not None and not self.came and self.error.reason != "timeout":
             return NONE
         output = money.tokens_of(sum(map(_size, self.gate.fold.drafts())))
-        return Tokens(prompt().input, 0, output, estimated=True)
+        return Tokens(story.prompt.input, 0, output, estimated=True)
 
 
 class Story(Struct, eq=False, dict=True):
@@ -98,9 +102,9 @@ class Story(Struct, eq=False, dict=True):
     setup: Setup
     asked: Asked
     id: str
-    started: float = 0.0
+    started: float
     """On the setup's clock."""
-    time: float = 0.0
+    time: float
     """Unix seconds of that."""
     decision: Decision = Decision("", "straight")
     route: Route | None = None
@@ -136,10 +140,6 @@ class Story(Struct, eq=False, dict=True):
     over: float | None = None
     """On the setup's clock; None while it is under way. From then on nothing of it changes, as its Record is made a little later."""
 
-    def __post_init__(self) -> None:
-        self.started = self.setup.clock()
-        self.time = self.setup.now()
-
     # -- what the pipeline asks -----------------------------------------------------------------------------------------------------
 
     def snapshots(self) -> list[Attempt]:
@@ -156,7 +156,7 @@ class Story(Struct, eq=False, dict=True):
                     attempt.gate.fold.begun or (self.verbatim and attempt.came),
                     attempt.verdict,
                     None if error is None else error.reason,
-                    money.cost(attempt.tokens(lambda: self.prompt), attempt.price) if priced else 0.0,
+                    money.cost(attempt.tokens(self), attempt.price) if priced else 0.0,
                     attempt.purpose,
                     attempt.stopped,
                     0.0 if ended is None else ended - attempt.started,
@@ -176,13 +176,9 @@ class Story(Struct, eq=False, dict=True):
 
     def estimated(self, attempt: AttemptStory) -> Json:
         """Usage for an answer whose rung counts no tokens (an encoder): agents keep their budgets by it, and 0 would be wrong."""
-        used = attempt.tokens(lambda: self.prompt)
+        used = attempt.tokens(self)
         counts = {"prompt_tokens": used.input, "completion_tokens": used.output}
         return {**counts, "total_tokens": used.input + used.output}
-
-    def due(self) -> float:
-        """When the time for the whole ladder is up, until the first byte: on the pipeline's clock."""
-        return self.started + (self.route.seconds if self.route is not None else self.setup.settings.server.deadline)
 
     def outcome(self) -> Outcome:
         if self.failure is not None:
@@ -321,7 +317,7 @@ class Story(Struct, eq=False, dict=True):
 
     def _attempt(self, attempt: AttemptStory, rejected: Reason | None, now: float) -> AttemptRecord:
         rung, error, started, fold = attempt.rung, attempt.error, attempt.started, attempt.gate.fold
-        used = attempt.tokens(lambda: self.prompt)
+        used = attempt.tokens(self)
         model, tier, simulated, message = rung.digest, "", False, ""
         if meta := fold.meta:
             model, tier = str(meta.get("model") or model), str(meta.get("tier", ""))

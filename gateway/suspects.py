@@ -17,6 +17,7 @@ from gateway.record import Record
 
 MINUTES = 10.0
 """Within so long, asked again is asked again."""
+_WITHIN = 60 * MINUTES
 KINDS = ("asked_again", "tool_error", "retried")
 RETRIES = "x-stainless-retry-count"
 LOOKED = 2000
@@ -66,26 +67,28 @@ class Suspects:
 
     def __init__(self, size: int = 10_000) -> None:
         self._size = size
-        self._last: OrderedDict[tuple[str, str], tuple[str, str, tuple[str, str], float]] = OrderedDict()
+        self._last: OrderedDict[tuple[str, str], tuple[str, str, str, str, float]] = OrderedDict()
+        """By tenant and session: route, rung, signature and text hash of the question, when it was asked."""
 
     def look(self, record: Record) -> Sequence[Suspect]:
         """What this request says of the answer before it in its session (of its own, where there was none)."""
-        facts, route, rung, again = record.facts, record.route, "", False
-        retried = facts.retries > 0
-        if facts.session:
-            last = self._last
-            session, question = (record.tenant, facts.session), (facts.signature, facts.text_hash)
-            before = last.get(session)
-            if before is not None and record.time - before[3] <= 60 * MINUTES:
-                route, rung, asked, _ = before
-                again = asked == question and not facts.tool_loop and facts.text_hash != ""
+        facts = record.facts
+        session, retried, broken = facts.session, facts.retries > 0, facts.tool_error
+        route, rung, again = record.route, "", False
+        if session:
+            last, whose, text = self._last, (record.tenant, session), facts.text_hash
+            before = last.get(whose)
+            if before is not None and record.time - before[4] <= _WITHIN:
+                route, rung = before[0], before[1]
+                again = before[3] == text != "" and before[2] == facts.signature and not facts.tool_loop
             if record.served:
-                last[session] = (record.route, record.served, question, record.time)
-                last.move_to_end(session)
-                if len(last) > self._size:
+                last[whose] = (record.route, record.served, facts.signature, text, record.time)
+                if before is not None:
+                    last.move_to_end(whose)
+                elif len(last) > self._size:
                     last.popitem(last=False)
-        if again or retried or facts.tool_error:
-            return _found(route, rung, retried, facts.tool_error, again=again)
+        if again or retried or broken:
+            return _found(route, rung, retried, broken, again=again)
         return ()
 
 

@@ -8,6 +8,8 @@ from msgspec import structs
 
 from gateway.confidence import Second
 from gateway.decide import Decision, Route, Rung
+from gateway.escalate import accepted
+from gateway.plan import Agreement, Plan
 from gateway.record import VERSION, Facts, Seconds, VerdictRecord
 from gateway.setup import Setup
 from gateway.story import AttemptStory, Story, _session
@@ -50,7 +52,8 @@ class Fixed:
 def story(setup: Fixed | None = None) -> Story:
     """Under way on a route with a small rung and a large one."""
     asked = Asked(QUERY, BODY, Wants(stream=True), dialect="messages")
-    made = Story(cast(Setup, setup or Fixed()), asked, "req")
+    setup = setup or Fixed()
+    made = Story(cast(Setup, setup), asked, "req", setup.clock(), setup.now())
     made.route = Route("road", (SMALL, LARGE))
     made.decision = Decision("road", "matched", 0.9)
     return made
@@ -213,6 +216,31 @@ def test_what_the_checks_said_is_told_whether_it_was_said_before_or_not(
     ]
     found = [each.probability for each in verdicts if each.probability is not None]
     assert told.probability == one.probability == (own if own is not None else found[0] if found else None)
+
+
+@given(
+    st.none() | VERDICTS,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "running": st.just(True),
+            "stopped": st.just(True),
+            "error": st.just(TimedOut("late")),
+            "calls": st.just(("book",)),
+            "purpose": st.sampled_from(["repair", "sample", "agree", "early"]),
+        },
+    ),
+    st.sampled_from(["", "always", "grey", "weighed"]),
+)
+def test_an_attempt_is_accepted_as_its_snapshot_is(
+    verdict: Verdict | None, more: dict[str, Any], agreement: Agreement
+) -> None:
+    """The line asks of the attempt itself what the table would be asked of its snapshot: nothing that keeps an answer back is lost."""
+    made = story()
+    made.plan = Plan((SMALL, LARGE), companion=SMALL if agreement else None, agreement=agreement)
+    one = attempt(made, verdict=verdict, **{"running": False, **more})
+    (snapshot,) = made.snapshots()
+    assert accepted(made.plan, one) == accepted(made.plan, snapshot)
 
 
 def test_a_record_tells_of_the_moment_when_the_request_was_over() -> None:

@@ -8,7 +8,7 @@ these bytes are: what stands around a JSON string does not depend on it. 0.7 us 
 import re
 from typing import Any
 
-import orjson
+from orjson import JSONDecodeError, loads
 
 from wire.jsontext import parse
 from wire.types import Chunk, Json
@@ -23,39 +23,53 @@ LONGEST = 2**12
 class Mould:
     """What an event says, but for its text."""
 
-    __slots__ = ("_after", "_before", "_choice", "_extra", "_key", "_others")
+    __slots__ = ("_after", "_before", "_begins", "_choice", "_ends", "_extra", "_key", "_others")
 
     def __init__(self, before: bytes, after: bytes, key: str, chunk: Chunk) -> None:
         """before, after: what stands around the text, of one line."""
         self._before = b"data: " + before
         self._after = after + b"\n\n"
+        self._begins, self._ends = len(self._before), len(self._after)
         self._key = key
         self._choice = chunk.choice
         self._extra = chunk.extra
         self._others = {name: value for name, value in chunk.delta.items() if name != key}
 
+    def one(self, block: bytes) -> Chunk | None:
+        """The chunk of a block that is one such event, as blocks mostly are, without its bytes. None: see `chunks`."""
+        begins, end = self._begins, len(block) - self._ends
+        if end > 0 and block.startswith(self._before) and block.find(self._after, begins) == end:
+            return self._chunk(block[begins:end], b"")
+        return None
+
     def chunks(self, block: bytes, *, raw: bool) -> tuple[list[Chunk], bytes]:
         """The chunks of the events that `block` begins with, as long as they are such, and the bytes that follow these. block: begins
         where an event does. raw: the chunks have their bytes."""
-        before, after, key, others = self._before, self._after, self._key, self._others
+        before, after, begins = self._before, self._after, self._begins
         found: list[Chunk] = []
         at = 0
         while block.startswith(before, at):
-            text_at = at + len(before)
-            end = block.find(after, text_at)
+            end = block.find(after, at + begins)
             if end < 0:
                 break
-            try:
-                text = orjson.loads(block[text_at:end])
-            except orjson.JSONDecodeError:  # no string, more than one, or more than one line
+            next_at = end + self._ends
+            chunk = self._chunk(block[at + begins : end], block[at:next_at] if raw else b"")
+            if chunk is None:
                 break
-            if type(text) is not str:
-                break
-            delta = {**others, key: text} if others else {key: text}
-            begun, at = at, end + len(after)
-            bytes_ = block[begun:at] if raw else b""
-            found.append(Chunk(self._choice, delta, None, None, None, bytes_, None, None, self._extra))
+            found.append(chunk)
+            at = next_at
         return found, block[at:] if at else block
+
+    def _chunk(self, said: bytes, own: bytes) -> Chunk | None:
+        """said: what stands where the text does."""
+        try:
+            text = loads(said)
+        except JSONDecodeError:  # no string, more than one, or more than one line
+            return None
+        if type(text) is not str:
+            return None
+        delta = {**self._others, self._key: text} if self._others else {self._key: text}
+        return Chunk(self._choice, delta, None, None, None, own, None, None, self._extra)
 
 
 def mould(data: bytes, value: Json, found: list[Chunk]) -> Mould | None:

@@ -70,7 +70,8 @@ def answered(backend: str, head: Mapping[str, str], body: bytes) -> list[Chunk]:
 
 def streams(head: Mapping[str, str]) -> bool:
     """Whether what follows `head` is an event stream."""
-    return head.get("content-type", "").lower().startswith("text/event-stream")
+    kind = head.get("content-type", "")
+    return kind != "application/json" and kind.lower().startswith("text/event-stream")
 
 
 def tokens(usage: Json | None) -> Tokens:
@@ -146,21 +147,26 @@ class Reader:
 
     def feed(self, block: bytes) -> list[Chunk]:
         """The chunks that `block` completes. Raises BackendError."""
-        if not self.streaming:
-            self._body.append(block)
-            self._length += len(block)
-            if self._length > MOST_BODY:
-                raise Broken(f"{self._backend}: the answer is longer than {MOST_BODY} bytes")
-            return []
-        found: list[Chunk] = []
         known, splitter = self._mould, self._splitter
+        if known is not None and not (self.done or self._faithful or splitter.begun):
+            chunk = known.one(block)
+            if chunk is not None:
+                self.heard += 1  # of a choice that is known to be open
+                return [chunk]
+        found: list[Chunk] = []
         if known is not None and not self.done:
             begun = splitter.give_back(LONGEST) if splitter.begun else b""
             if begun is not None:
                 found, block = known.chunks(begun + block if begun else block, raw=self._faithful)
-                self.heard += len(found)  # of a choice that is known to be open
+                self.heard += len(found)
                 if not block:
                     return found
+        elif not self.streaming:
+            self._body.append(block)
+            self._length += len(block)
+            if self._length > MOST_BODY:
+                raise Broken(f"{self._backend}: the answer is longer than {MOST_BODY} bytes")
+            return found
         try:
             events = splitter.feed(block)
         except EventTooLarge as exc:
@@ -170,7 +176,8 @@ class Reader:
             known = self._mould
             found += self._event(events[at])
             at += 1
-            if self._mould is not None and self._mould is not known:  # the first block may be the whole answer
+            # The first block may be the whole answer.
+            if at < len(events) and self._mould is not None and self._mould is not known:
                 alike, _ = self._mould.chunks(b"".join([event.raw for event in events[at:]]), raw=self._faithful)
                 self.heard += len(alike)
                 found += alike

@@ -2,9 +2,20 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
+
+
+class Standing(dict[str, str]):
+    """Headers that go with one request after the other, not changed once they are made: what they come to on the wire is written once."""
+
+    __slots__ = ("written",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(headers)
+        self.written: dict[Any, str] = {}
+        """The client's: where to > how they are written there."""
 
 
 class Timeouts(Struct, frozen=True):
@@ -30,6 +41,10 @@ class Answer(Protocol):
     def ended(self) -> bool:
         """The body has come to its end: nothing holds the connection any more."""
 
+    @property
+    def whole(self) -> bytes | None:
+        """The body, where it came with its head and was not read yet: at most a few hundred KiB. None: ask `read`."""
+
     def blocks(self) -> AsyncIterator[bytes]:
         """The body as it comes, decoded. Raises BackendError (TimedOut, Broken)."""
 
@@ -43,8 +58,8 @@ class Answer(Protocol):
 
 class Http(Protocol):
     def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
+        self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts, request_id: str = ""
     ) -> AbstractAsyncContextManager[Answer]:
         """POST and yield the answer, whatever its status. Leaving the context, also by cancellation in any phase
         (queued, connecting, before the head, mid-body), closes the connection unless the body was read to its end.
-        Raises wire.errors.TimedOut, Broken."""
+        request_id: goes along as `x-request-id`, which `headers` then has not. Raises wire.errors.TimedOut, Broken."""

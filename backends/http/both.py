@@ -49,14 +49,14 @@ class HttpClient:
             await tls.close()
 
     def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
+        self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts, request_id: str = ""
     ) -> AbstractAsyncContextManager[Answer]:
         """See `Http.post`."""
-        if url[:6].lower() != "https:":
-            return Exchange(self._local, url, body, headers, timeouts)
+        if url[:5] == "http:" or url[:6].lower() != "https:":
+            return Exchange(self._local, url, body, headers, timeouts, request_id)
         if self._tls is not None:
-            return self._tls.post(url, body, headers, timeouts)
-        return _First(self, url, body, headers, timeouts)
+            return self._tls.post(url, body, headers, timeouts, request_id)
+        return _First(self, url, body, headers, timeouts, request_id)
 
     async def prepare(self) -> "AiohttpClient":
         """Have the TLS client ready before the first request needs it. Raises Broken when the client is closed or `ca_file` unusable."""
@@ -87,10 +87,10 @@ class _First:
     __slots__ = ("_asked", "_client", "_inner")
 
     def __init__(
-        self, client: HttpClient, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
+        self, client: HttpClient, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts, request_id: str
     ) -> None:
         self._client = client
-        self._asked = (url, body, headers, timeouts)
+        self._asked = (url, body, headers, timeouts, request_id)
         self._inner: AbstractAsyncContextManager[Answer] | None = None
 
     async def __aenter__(self) -> Answer:

@@ -115,9 +115,11 @@ class AiohttpClient:
             if session is not None:
                 await session.close()
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> "_Post":
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts, request_id: str = ""
+    ) -> "_Post":
         """See `Http.post`."""
-        return _Post(self, url, body, headers, timeouts)
+        return _Post(self, url, body, {"x-request-id": request_id, **headers} if request_id else headers, timeouts)
 
     async def send(self, url: str, body: bytes, headers: Mapping[str, str], connect: float) -> aiohttp.ClientResponse:
         """Send once; once more when the connection turns out to have been closed by the server. Raises aiohttp's errors."""
@@ -197,10 +199,11 @@ class _Post:
 class _Answer:
     """`Answer`, and the iterator of its blocks (no generator: nothing to finalise when nobody reads on)."""
 
-    __slots__ = ("_begun", "_first", "_limits", "_loop", "_origin", "_response", "headers", "status")
+    __slots__ = ("_begun", "_first", "_limits", "_loop", "_origin", "_response", "headers", "status", "whole")
 
     def __init__(self, response: aiohttp.ClientResponse, origin: str, begun: float, limits: Timeouts) -> None:
         self.status = response.status
+        self.whole: bytes | None = None
         self.headers: Mapping[str, str] = _head(response)
         self._response = response
         self._origin = origin

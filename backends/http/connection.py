@@ -143,10 +143,13 @@ class Connection(asyncio.Protocol):
     def take(self) -> bytes:
         """What came of the body and was not taken yet, as one block; b"" when there is nothing."""
         parts = self._parts
-        if not parts:
+        if len(parts) == 1:
+            block = parts.pop()
+        elif not parts:
             return b""
-        block = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
+        else:
+            block = b"".join(parts)
+            parts.clear()
         self.filled = 0
         if self._paused:
             self._paused = False
@@ -157,7 +160,7 @@ class Connection(asyncio.Protocol):
 
     def rest(self, until: float) -> bool:
         """Back in the pool: closes itself at `until` (loop time), or when anything comes. False where it is not `reusable`."""
-        if not self.reusable:
+        if not self._keep or self._stalled:  # not `reusable`
             return False
         if self._parts:
             self.take()
@@ -194,64 +197,74 @@ class Connection(asyncio.Protocol):
         if self.whole:  # nobody asked for this
             self.abort()
             return
-        first = not self.heard and self._unsent is None and len(data) <= HIGH
-        self.heard = True
-        if first and (known := self._seen.read(data)) is not None:
-            self.head, body = known
-            self._parts.append(body)
-            self.filled = len(body)
-            self.status = 200
-            self.whole = self.used = self._keep = True
-            self._wake()
-            return
+        parts, take, waiter = self._parts, self._take, self._waiter
+        if take is not None and (waiter is None or waiter.done() or parts):
+            take = None
+        first, before, sound = False, 0, True
+        if take is None:
+            before = len(parts)
+            first = not self.heard and self._unsent is None and len(data) <= HIGH
+            self.heard = True
+            if first and (known := self._seen.read(data)) is not None:
+                self.head, body = known
+                parts.append(body)
+                self.filled = len(body)
+                self.status = 200
+                self.whole = self.used = self._keep = True
+                self._wake()
+                return
         self._quiet += len(data)
-        parts, sound = self._parts, True
-        before = len(parts)
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             sound = False
-        if came := len(parts) - before:
+        if take is not None and sound and len(parts) == 1 and not self.whole and not self.error:  # more of a stream
             self._quiet = 0
-            self.filled += len(parts[-1]) if came == 1 else sum(map(len, parts[before:]))
-        if not sound:
-            # Behind a whole answer: that one stands, and nothing can be asked here again.
-            self.fail("the answer is no HTTP")
+            block = parts.pop()
+        elif not self._took_in(data, before, sound, first):
             return
-        if self.error:
-            self.fail(self.error)
-            return
-        if self._quiet > self._max_head and not self.whole:
-            self.fail("the answer's head is too large")
-            return
-        if first and self._keep and len(data) - self.filled < self._max_head - _SPARE:
-            self._seen.learn(data, self.fields)
-        transport = self._transport
-        if self.filled > HIGH and not self._paused and transport is not None and not transport.is_closing():
-            self._paused = True
-            transport.pause_reading()
-        take = self._take
-        if take is None or self.whole:
+        elif take is None or self.whole:
             if self.status:
                 self._wake()
             return
-        waiter = self._waiter
-        if not parts or waiter is None or waiter.done():
+        elif parts:
+            block = self.take()
+        else:
             return
         try:
-            if len(parts) == 1 and not self._paused:
-                block = parts.pop()
-                self.filled = 0
-            else:
-                block = self.take()
             if take(block):
                 self._until = self._loop.time() + self._spell
             else:
                 self._wake(declined=True)
         except Exception as exc:
             self._waiter = self._take = None
-            if not waiter.done():
+            if waiter is not None and not waiter.done():
                 waiter.set_exception(exc)
+
+    def _took_in(self, data: bytes, before: int, sound: bool, first: bool) -> bool:
+        """Takes in what the parser made of `data`; False: nothing more is expected here. before: parts of a body that were there. sound: it
+        was HTTP. first: the answer begins with it."""
+        parts = self._parts
+        if came := len(parts) - before:
+            self._quiet = 0
+            self.filled += len(parts[-1]) if came == 1 else sum(map(len, parts[before:]))
+        if not sound:
+            # Behind a whole answer: that one stands, and nothing can be asked here again.
+            self.fail("the answer is no HTTP")
+            return False
+        if self.error:
+            self.fail(self.error)
+            return False
+        if self._quiet > self._max_head and not self.whole:
+            self.fail("the answer's head is too large")
+            return False
+        if first and self._keep and len(data) - self.filled < self._max_head - _SPARE:
+            self._seen.learn(data, self.fields)
+        transport = self._transport
+        if self.filled > HIGH and not self._paused and transport is not None and not transport.is_closing():
+            self._paused = True
+            transport.pause_reading()
+        return True
 
     def eof_received(self) -> bool:
         """The server has said all it will: what is not whole now never will be. At once: left to itself the transport would first

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from backends.http.base import Standing
 from backends.http.rules import NOT_PASSED_ON
 
 Fields = list[tuple[bytes, bytes]]
@@ -22,6 +23,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,7})\r\n", re.IGNORECAS
 _DIGITS = 7
 _SHORT = 2**12
 """Bytes of a head that is remembered."""
+_MOST_WRITTEN = 64
+"""Places for which a `Standing` is kept as it is written there."""
 _FRAMING = {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
 
 
@@ -47,19 +50,37 @@ def target(url: str) -> Target:
     return Target(place=(host, port), netloc=parts.netloc, line=f"POST {path} HTTP/1.1\r\n".encode())
 
 
-def request_head(to: Target, headers: Mapping[str, str], length: int) -> bytes:
-    """The head of a POST of `length` bytes. Raises ValueError for a header that cannot be sent, without quoting its value."""
-    values = headers.values()
+def request_head(to: Target, headers: Mapping[str, str], length: int, request_id: str = "") -> bytes:
+    """The head of a POST of `length` bytes. request_id: as `Http.post`. Raises ValueError for a header that cannot be sent, without
+    quoting its value."""
+    lines = headers.written.get(to) if isinstance(headers, Standing) else None  # 0.3 us in all instead of 1.2
+    if lines is None:
+        lines = _lines(to, headers)
+    if not request_id:
+        return f"{lines}content-length: {length}\r\n\r\n".encode()
+    if "\n" in request_id or "\r" in request_id or "\0" in request_id:
+        raise ValueError("a line break in a header")
+    return f"{lines}x-request-id: {request_id}\r\ncontent-length: {length}\r\n\r\n".encode()
+
+
+def _lines(to: Target, headers: Mapping[str, str]) -> str:
+    """The head up to what differs from request to request. Raises ValueError."""
+    values = tuple(headers.values())
     text = "".join(values)
     if "\n" in text or "\r" in text or "\0" in text:
         raise ValueError("a line break in a header")
-    return (_form(to, tuple(headers)) % (*values, length)).encode()
+    lines = _form(to, tuple(headers)) % values
+    if isinstance(headers, Standing):
+        if len(headers.written) >= _MOST_WRITTEN:
+            headers.written.clear()
+        headers.written[to] = lines
+    return lines
 
 
 @functools.lru_cache(maxsize=256)
 def _form(to: Target, given: tuple[str, ...]) -> str:
-    """A head with its values left open, in the order of their names (`given`), then the length. Requests differ in values, seldom in
-    names: 0.8 us instead of 1.8. Raises ValueError."""
+    """`_lines` with the values left open, in the order of their names (`given`). Requests differ in values, seldom in names: 0.8 us
+    instead of 1.8. Raises ValueError."""
     names = [_name(name) for name in given]
     ours = {"host": to.netloc, "user-agent": "weir", "accept-encoding": "identity"}
     lines = [to.line.decode()[:-2], *(f"{name}: {value}" for name, value in ours.items() if name not in names)]
@@ -67,7 +88,7 @@ def _form(to: Target, given: tuple[str, ...]) -> str:
     for place, name in enumerate(names, 1):
         again = name in names[place:]  # in other letters: the last one counts
         form += "%.0s" if again else name.replace("%", "%%") + ": %s\r\n"
-    return form + "content-length: %d\r\n\r\n"
+    return form
 
 
 def _name(name: str) -> str:
@@ -123,12 +144,9 @@ class Seen:
         begun = len(before)
         if not before or data[:begun] != before:
             return None
-        end = data.find(after, begun, begun + _DIGITS + len(after))
-        digits = data[begun:end]
-        if end < 0 or not digits.isdigit():
-            return None
-        body = data[end + len(after) :]
-        return (self._head, body) if len(body) == int(digits) else None
+        digits, found, _ = data[begun : begun + _DIGITS + len(after)].partition(after)
+        body = data[begun + len(digits) + len(after) :]
+        return (self._head, body) if found and digits == b"%d" % len(body) else None
 
     def learn(self, data: bytes, fields: Fields) -> None:
         """data: a whole answer, which keeps its connection, as a strict parser took it in; fields: the header lines that it found. What is

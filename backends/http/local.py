@@ -81,9 +81,11 @@ class LocalClient:
                 break
             await asyncio.sleep(0)
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts) -> "Exchange":
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts, request_id: str = ""
+    ) -> "Exchange":
         """See `Http.post`. Raises also Overloaded, when the queue for this host is full."""
-        return Exchange(self, url, body, headers, timeouts)
+        return Exchange(self, url, body, headers, timeouts, request_id)
 
     def pool(self, to: Target) -> Pool:
         """A new one: call it where `pools` has none."""
@@ -98,31 +100,37 @@ class Exchange:
     """One POST: the context that `LocalClient.post` gives, the `Answer` inside, and the iterator of its blocks."""
 
     __slots__ = (
-        "_begun", "_body", "_client", "_conn", "_first", "_given", "_head_by", "_inflate", "_kept", "_limits", "_origin", "_pool", "_url",
-        "ended", "headers", "status",
+        "_begun", "_body", "_client", "_conn", "_first", "_given", "_head_by", "_inflate", "_limits", "_pool", "_request_id", "_url",
+        "ended", "headers", "status", "whole",
     )  # fmt: skip
 
     status: int
     headers: Mapping[str, str]
     _pool: Pool
-    _origin: str
     _begun: float
     _head_by: tuple[float, float, str]
     """The loop time until which the answer must begin, the seconds that this is, and the phase they belong to."""
 
     def __init__(
-        self, client: LocalClient, url: str, body: bytes, headers: Mapping[str, str], timeouts: Timeouts
+        self,
+        client: LocalClient,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        request_id: str = "",
     ) -> None:
         self._client = client
         self._url = url
         self._body = body
         self._given = headers
         self._limits = timeouts
+        self._request_id = request_id
         self._conn: Connection | None = None  # on loan: from the head to the end of the body
         self._inflate: Inflate | None = None
-        self._kept = b""  # a body that came with its head
         self._first = True
         self.ended = False
+        self.whole: bytes | None = None
 
     # -- the context ----------------------------------------------------------------------------------------------------------------
 
@@ -132,12 +140,11 @@ class Exchange:
             raise Broken(CLOSED)
         try:
             to = target(url)
-            head = request_head(to, self._given, len(self._body))
+            head = request_head(to, self._given, len(self._body), self._request_id)
         except ValueError:
             raise Broken(f"{origin_of(url)}: the URL or a header cannot be sent") from None
         begun = self._begun = client.loop.time()
         pool = self._pool = client.pools.get(to.place) or client.pool(to)
-        self._origin = pool.origin
         conn = pool.reuse() or await pool.obtain(begun, limits)
         seconds, phase = limits.first_byte, "first_byte"
         if limits.total is not None and limits.total < seconds:
@@ -156,16 +163,16 @@ class Exchange:
                 break
             if conn.expired:
                 pool.discard(conn)
-                raise too_late(self._origin, phase, seconds)
+                raise too_late(pool.origin, phase, seconds)
             if client.closed or conn.heard or not conn.used:
                 pool.discard(conn)
-                raise Broken(CLOSED if client.closed else f"{self._origin}: {conn.error}")
+                raise Broken(CLOSED if client.closed else f"{pool.origin}: {conn.error}")
             conn = await pool.obtain(begun, limits, fresh=True)
         self._conn = conn
         self.status = conn.status
         self.headers = conn.head.headers if conn.head is not None else self._read_head(conn)
         if conn.whole and self._inflate is None:  # so the connection is free before anybody reads
-            self._kept = conn.take()
+            self.whole = conn.take()
             self.ended = True
             self._conn = None
             pool.give_back(conn)
@@ -181,11 +188,11 @@ class Exchange:
         try:
             head = answer_head(conn.fields)
             if head.coding:
-                self._inflate = Inflate(head.coding, self._origin)
+                self._inflate = Inflate(head.coding, self._pool.origin)
         except ValueError as exc:
             conn.abort()
             self._leave()
-            raise Broken(f"{self._origin}: the answer has {exc}") from None
+            raise Broken(f"{self._pool.origin}: the answer has {exc}") from None
         except Broken:
             conn.abort()
             self._leave()
@@ -234,7 +241,7 @@ class Exchange:
         while not whole:
             if self._inflate is None:
                 if self.ended:  # most answers are whole before anybody reads them
-                    block, self._kept = self._kept, b""
+                    block, self.whole = self.whole or b"", None
                 else:
                     block = await self._block()
                 whole = self.ended
@@ -244,7 +251,7 @@ class Exchange:
             blocks.append(block)
             length += len(block)
             if length > limit:
-                raise Broken(f"{self._origin}: the answer is longer than {limit} bytes")
+                raise Broken(f"{self._pool.origin}: the answer is longer than {limit} bytes")
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     async def _decoded(self) -> bytes:
@@ -263,15 +270,15 @@ class Exchange:
         conn = self._conn
         if conn is None:
             if self.ended:
-                block, self._kept = self._kept, b""
+                block, self.whole = self.whole or b"", None
                 return block
-            raise Broken(f"{self._origin}: the answer was left before its end")
+            raise Broken(f"{self._pool.origin}: the answer was left before its end")
         if not (conn.filled or conn.whole or conn.error):
             until, seconds, phase = self._until()
             while not (conn.filled or conn.whole or conn.error):
                 if conn.expired:
                     conn.abort()
-                    raise too_late(self._origin, phase, seconds)
+                    raise too_late(self._pool.origin, phase, seconds)
                 await conn.wait(until)
         return self._taken(conn)
 
@@ -282,10 +289,10 @@ class Exchange:
             self.ended = True
             self._leave()
         elif not block:
-            raise Broken(f"{self._origin}: {conn.error}" if not self._client.closed else CLOSED)
+            raise Broken(f"{self._pool.origin}: {conn.error}" if not self._client.closed else CLOSED)
         elif (total := self._limits.total) is not None and self._client.loop.time() > self._begun + total:
             conn.abort()
-            raise too_late(self._origin, "total", total)
+            raise too_late(self._pool.origin, "total", total)
         self._first = False
         return block
 

@@ -5,12 +5,15 @@ most of it for waking a peer that has read the last one long ago. Written one af
 awake. Measured end to end, 64 connections, two writes a request: 60 us of CPU per request less; one connection: no difference.
 
 The first of a turn goes out at once, so nobody waits who is alone. The others wait for the end of the turn, at most `TOGETHER` of them.
+What is written to one transport meanwhile is one write. So whoever knows that more follows, mostly in the same turn, says `later`.
 """
 
 import asyncio
 
 TOGETHER = 16
 """Writes that wait at once: at capacity, 16 requests' work."""
+JOINED = 2**16
+"""Bytes of what becomes one write."""
 
 
 class Outbox:
@@ -31,9 +34,25 @@ class Outbox:
             self._loop.call_soon(self._turn)
             transport.write(data)
             return
-        self.waiting.append((transport, data))
-        if len(self.waiting) >= TOGETHER:
+        waiting = self.waiting
+        if waiting and waiting[-1][0] is transport and len(waiting[-1][1]) + len(data) <= JOINED:
+            data = waiting.pop()[1] + data
+            if not waiting:
+                if not transport.is_closing():
+                    transport.write(data)
+                return
+        waiting.append((transport, data))
+        if len(waiting) >= TOGETHER:
             self.flush()
+
+    def later(self, transport: asyncio.Transport, data: bytes) -> None:
+        """As `write`, but also the first of a turn waits: for its end, or for more of the same transport."""
+        if not self._open:
+            self._open = True
+            self._loop.call_soon(self._turn)
+            self.waiting.append((transport, data))
+        else:
+            self.write(transport, data)
 
     def flush(self) -> None:
         """Write what waits."""

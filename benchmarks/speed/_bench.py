@@ -91,7 +91,7 @@ class Bench:
         last = ""
         while time.perf_counter() - began < READY_SECONDS:
             try:
-                status, last = _post(target, body)
+                status, last = post(target, body)
                 if status == 200 and "chat.completion" in last:
                     took = time.perf_counter() - began
                     return structs.replace(target, pid=0 if target.name == "direct" else process.pid, started_s=took)
@@ -230,7 +230,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in lines if line.endswith(b"}")]
 
 
-def _post(target: Target, body: bytes) -> tuple[int, str]:
+def post(target: Target, body: bytes) -> tuple[int, str]:
+    """Status and body of its answer to a chat request. Raises OSError."""
     scheme = "https" if target.tls else "http"
     headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
     headers |= dict(header.split(": ", 1) for header in target.headers)

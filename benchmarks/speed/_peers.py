@@ -1,20 +1,31 @@
-"""The others, each as its own documentation says for production, with the same features on as far as it has them.
+"""The others, each as its own documentation says for production, with the same features on as far as it has them; and the two gateways
+once more without what they can do without (`_plain`), so that nobody has to guess what those features cost them.
 
-LiteLLM: key check (master key), JSON logs, no retries, no database, no callbacks, LITELLM_MODE=PRODUCTION, one worker per core.
-Portkey: retries are off unless asked for; the open-source gateway has no key check of its own. nginx: a plain reverse proxy with
-connections kept open, nothing else: the physical limit, not a peer.
+LiteLLM: key check (master key), JSON logs, no retries, no database, LITELLM_MODE=PRODUCTION, one worker per core; as features a limit
+per model that is enforced (`enforce_model_rate_limits`), Prometheus metrics, and the answer's schema checked. Records it keeps only in
+a database, so it keeps none. Portkey: retries are off unless asked for; the open-source gateway has no key check, limit or metrics of
+its own; as a feature the answer's schema checked by a guardrail that denies. That both do check is seen before anything is measured.
+nginx: a plain reverse proxy with connections kept open, nothing else: the physical limit, not a peer.
 """
 
 import subprocess
+import time
+import urllib.request
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import orjson
 import yaml
 
 from benchmarks.quality.parts import NotRun
-from benchmarks.speed import _tools
-from benchmarks.speed._bench import KEY, Bench, Dead, Target
+from benchmarks.speed import _requests, _tools
+from benchmarks.speed._bench import KEY, Bench, Dead, Target, post
 
-MODELS = ("mock-j", "mock-j-d50")
+SLOPPY, SLOPPY_EVERY = "mock-j-x10", 10
+"""The mock's model of which every tenth answer breaks the schema."""
+MODELS = ("mock-j", "mock-j-d50", SLOPPY)
+PLENTY = 60_000_000
+"""Requests a minute: a limit that is looked at and never reached, as Weir's in weir.yaml."""
 
 
 def nginx(bench: Bench) -> Target:
@@ -77,39 +88,104 @@ def certificate_of(bench: Bench) -> tuple[str, str]:
 
 
 def litellm(bench: Bench) -> Target:
+    target = _litellm(bench, "litellm", features=True)
+    try:
+        checking(target)
+        if not metrics_of(target):
+            raise Dead("litellm exports no metrics of requests, though told to")
+    except (Dead, OSError):
+        bench.stop(target)  # it would take from the core that is measured
+        raise
+    return target
+
+
+def litellm_plain(bench: Bench) -> Target:
+    return _litellm(bench, "litellm_plain", features=False)
+
+
+def _litellm(bench: Bench, name: str, *, features: bool) -> Target:
     program = _tools.litellm()
     port = bench.free_port()
-    upstream = {"api_base": bench.upstream, "api_key": "sk-up"}
+    upstream: dict[str, Any] = {"api_base": bench.upstream, "api_key": "sk-up"}
+    router: dict[str, Any] = {"num_retries": 0}
+    rest: dict[str, Any] = {
+        "request_timeout": 600, "num_retries": 0, "set_verbose": False, "json_logs": True, "telemetry": False,
+    }  # fmt: skip
+    if features:
+        upstream["rpm"] = PLENTY
+        router["optional_pre_call_checks"] = ["enforce_model_rate_limits"]
+        rest |= {"callbacks": ["prometheus"], "enable_json_schema_validation": True}
     table = {
         "model_list": [
             {"model_name": name, "litellm_params": {"model": f"openai/{name}", **upstream}} for name in MODELS
         ],
         "general_settings": {"master_key": KEY, "disable_spend_logs": True},
-        "router_settings": {"num_retries": 0},
-        "litellm_settings": {
-            "request_timeout": 600, "num_retries": 0, "set_verbose": False, "json_logs": True, "telemetry": False,
-        },
-    }  # fmt: skip
-    config = bench.folder / "litellm.yaml"
+        "router_settings": router,
+        "litellm_settings": rest,
+    }
+    config = bench.folder / f"{name}.yaml"
     config.write_text(yaml.safe_dump(table))
     environ = {
         "LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "NO_DOCS": "True", "NO_REDOC": "True",
     }  # fmt: skip
     command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
-    return bench.wait_for(Target("litellm", port), bench.start(command, bench.gateway_core, environ))
+    return bench.wait_for(Target(name, port), bench.start(command, bench.gateway_core, environ))
+
+
+def metrics_of(target: Target) -> int:
+    """How many requests LiteLLM's own metrics page tells of; it counts behind the answer, so it is asked until it tells. Raises OSError."""
+    count = 0.0
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{target.port}/metrics/", headers={"authorization": f"Bearer {KEY}"}
+    )
+    for _ in range(50):
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            page = answer.read().decode()
+        told = [line for line in page.splitlines() if line.startswith("litellm_proxy_total_requests_metric_total{")]
+        count = sum(float(line.rpartition(" ")[2]) for line in told)
+        if count:
+            break
+        time.sleep(0.1)
+    return int(count)
 
 
 def portkey(bench: Bench) -> Target:
+    schema = {"schema": _requests.SCHEMA["json_schema"]["schema"]}
+    guard = {"default.jsonSchema": schema, "deny": True}
+    config = {"provider": "openai", "custom_host": bench.upstream, "output_guardrails": [guard]}
+    target = _portkey(bench, "portkey", (f"x-portkey-config: {orjson.dumps(config).decode()}",))
+    try:
+        checking(target)
+    except (Dead, OSError):
+        bench.stop(target)
+        raise
+    return target
+
+
+def portkey_plain(bench: Bench) -> Target:
+    return _portkey(bench, "portkey_plain", ("x-portkey-provider: openai", f"x-portkey-custom-host: {bench.upstream}"))
+
+
+def _portkey(bench: Bench, name: str, headers: tuple[str, ...]) -> Target:
     program = _tools.portkey()
     port = bench.free_port()
-    headers = ("x-portkey-provider: openai", f"x-portkey-custom-host: {bench.upstream}")
     environ = {"NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": "127.0.0.1,localhost"}
     command = ["node", str(program), f"--port={port}", "--headless"]
-    return bench.wait_for(Target("portkey", port, headers=headers), bench.start(command, bench.gateway_core, environ))
+    return bench.wait_for(Target(name, port, headers=headers), bench.start(command, bench.gateway_core, environ))
 
 
-PEERS: Mapping[str, Callable[[Bench], Target]] = {"nginx": nginx, "litellm": litellm, "portkey": portkey}
+def checking(target: Target) -> None:
+    """See it refuse an answer that breaks the schema. Raises Dead when it let all pass, or none: its figures would be another's."""
+    body = _requests.chat(SLOPPY)
+    statuses = [post(target, body)[0] for _ in range(2 * SLOPPY_EVERY)]
+    if 200 not in statuses or set(statuses) == {200}:
+        raise Dead(f"{target.name} does not check answers: of {len(statuses)}, {statuses.count(200)} passed")
+
+
+PEERS: Mapping[str, Callable[[Bench], Target]] = {
+    made.__name__: made for made in (nginx, litellm, litellm_plain, portkey, portkey_plain)
+}
 
 
 def started(bench: Bench) -> tuple[list[Target], dict[str, str]]:
@@ -118,7 +194,7 @@ def started(bench: Bench) -> tuple[list[Target], dict[str, str]]:
     for name, set_up in PEERS.items():
         try:
             there.append(set_up(bench))
-        except (NotRun, Dead) as exc:
+        except (NotRun, Dead, OSError) as exc:
             absent[name] = str(exc)
             print(f"  {name}: not run: {exc}", flush=True)
     return there, absent

@@ -22,7 +22,7 @@ KIT = Path(__file__).parent / "kit"
 PYTHONS = ROOT / ".venv-peers"
 NODE = ROOT / ".node-peers"
 LITELLM = "1.106.2"
-_LITELLM = f"litellm[proxy]=={LITELLM}"
+_LITELLM = (f"litellm[proxy]=={LITELLM}", "prometheus-client==0.26.0")
 PORTKEY = "1.15.2"
 HONO = "1.13.8"
 """Portkey as npm resolves it cannot stream ("TypeError: immutable"); with this version of its server it can."""
@@ -103,7 +103,7 @@ def pythons() -> Pythons:
             PYTHONS.mkdir(exist_ok=True)
             pinned.write_text(versions)
             weir = _environment(interpreter, "weir", ["-c", str(pinned), "-e", str(ROOT)], versions)
-            _environment(interpreter, "litellm", [_LITELLM])
+            _environment(interpreter, "litellm", _LITELLM)
             return Pythons(interpreter, weir / "bin/python", said)
         except (NotRun, OSError) as exc:
             print(f"  {exc}; the gateways run on what runs the benchmark", flush=True)
@@ -111,9 +111,9 @@ def pythons() -> Pythons:
     return Pythons(own, own, said)
 
 
-def python_tool(name: str, requirement: str, program: str) -> Path:
-    """`program` of a pinned PyPI package, in an environment of its own. Raises NotRun."""
-    return _environment(pythons().interpreter, name, [requirement]) / "bin" / program
+def python_tool(name: str, requirements: Sequence[str], program: str) -> Path:
+    """`program` of pinned PyPI packages, in an environment of its own. Raises NotRun."""
+    return _environment(pythons().interpreter, name, requirements) / "bin" / program
 
 
 def _environment(interpreter: Path, name: str, words: Sequence[str], more: str = "") -> Path:
@@ -137,7 +137,7 @@ def litellm() -> Path:
 
 def py_spy() -> Path:
     """Raises NotRun."""
-    return python_tool("py-spy", f"py-spy=={PY_SPY}", "py-spy")
+    return python_tool("py-spy", [f"py-spy=={PY_SPY}"], "py-spy")
 
 
 def portkey() -> Path:

@@ -72,12 +72,13 @@ class Limits:
 
     def __init__(self, keys: Sequence[KeySettings], previous: "Limits | None" = None) -> None:
         old = previous._buckets if previous is not None else {}
-        self._buckets: dict[str, tuple[RateSettings, TokenBucket]] = {}
+        self._buckets: dict[str, tuple[RateSettings, TokenBucket, str]] = {}
+        """The last: the burst, as a header's value."""
         for key in keys:
             if key.rate is None:
                 continue
             kept = old.get(key.name)
-            fresh = (key.rate, TokenBucket(key.rate.per_minute, key.rate.burst))
+            fresh = (key.rate, TokenBucket(key.rate.per_minute, key.rate.burst), str(key.rate.burst))
             self._buckets[key.name] = kept if kept is not None and kept[0] == key.rate else fresh
 
     def admit(self, caller: Caller, headers: Mapping[str, str], now: float) -> dict[str, str]:
@@ -85,10 +86,10 @@ class Limits:
         found = self._buckets.get(caller.tenant)
         if found is None:
             return {}
-        rate, bucket = found
+        rate, bucket, burst = found
         wait = bucket.take(now, RETRY in headers and _is_retry(headers[RETRY]))
         told = {
-            "x-ratelimit-limit-requests": str(rate.burst),
+            "x-ratelimit-limit-requests": burst,
             "x-ratelimit-remaining-requests": str(int(bucket.level)),
             "x-ratelimit-reset-requests": duration(bucket.reset),
         }

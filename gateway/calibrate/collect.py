@@ -154,7 +154,7 @@ def _away(error: BackendError | None) -> bool:
 
 
 def _answer(key: str, story: Story, attempt: AttemptStory) -> Answer:
-    used = attempt.tokens(lambda: story.prompt)
+    used = attempt.tokens(story)
     return Answer(
         key=key,
         drafts=attempt.gate.fold.drafts() if attempt.error is None else (),

@@ -108,7 +108,7 @@ async def _decide(setup: "Setup", asked: "Asked", resources: "RouterResources") 
 
     live = Live(setup, ())
     live.bypass = bypass.read(setup.settings.server.state_dir).bypass
-    story = Story(setup, asked, "explain")
+    story = Story(setup, asked, "explain", setup.clock(), setup.now())
     await choose(live, story)
     return await _ask_tiers(setup, asked.query, resources), story
 

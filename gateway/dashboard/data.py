@@ -129,11 +129,23 @@ class Window:
     def __init__(self, start: float) -> None:
         """start: Unix seconds."""
         self.start = start
-        self.ever = Sums()
         self.folded = 0
         self.last: deque[Record] = deque(maxlen=LAST)
         self._buckets: dict[int, Bucket] = {}
         self._newest: Bucket | None = None
+        self._ever = Sums()
+        self._fresh: dict[str, Sums] = {}
+        """By route, what was folded and is neither in the newest bucket's sums nor in `_ever` yet."""
+
+    @property
+    def ever(self) -> Sums:
+        """Everything since the start."""
+        self._settle()
+        return self._ever
+
+    @ever.setter
+    def ever(self, told: Sums) -> None:
+        self._ever = told
 
     def fold(self, records: Sequence[Record], now: float) -> None:
         """Count Records in the bucket of `now`, Unix seconds. A clock that was set back counts in the newest bucket."""
@@ -141,12 +153,14 @@ class Window:
         bucket = self._newest
         if bucket is None or number > bucket.number:
             bucket = self.put(Bucket(number))
-        routes: dict[str, Sums] = {}
-        latency = bucket.latency
+        fresh, latency = self._fresh, bucket.latency
         for record in records:
-            sums = routes.get(record.route)
+            sums = fresh.get(record.route)
             if sums is None:
-                sums = routes[record.route] = Sums()
+                if len(fresh) >= NAMES:
+                    self._settle()
+                    fresh = self._fresh
+                sums = fresh[record.route] = Sums()
             sums.fold(record)
             for attempt in record.attempts:
                 if attempt.outcome != "stopped":
@@ -157,13 +171,20 @@ class Window:
                     bins[at] = bins.get(at, 0) + 1
         self.last.extend(records)
         self.folded += len(records)
-        for route, sums in routes.items():
-            bucket.all.add(sums)
-            self.ever.add(sums)
-            _named(bucket.routes, route, Sums).add(sums)
+
+    def _settle(self) -> None:
+        """Add up what was folded: when somebody reads, or a new bucket begins."""
+        fresh, bucket = self._fresh, self._newest
+        if fresh and bucket is not None:
+            self._fresh = {}
+            for route, sums in fresh.items():
+                bucket.all.add(sums)
+                self._ever.add(sums)
+                _named(bucket.routes, route, Sums).add(sums)
 
     def put(self, bucket: Bucket) -> Bucket:
         """In place of the one of the same time; the oldest goes when there are too many."""
+        self._settle()
         self._buckets[bucket.number] = bucket
         if self._newest is None or bucket.number >= self._newest.number:
             self._newest = bucket
@@ -175,14 +196,16 @@ class Window:
         """What another Window has counted, in whatever order it comes."""
         for bucket in buckets:
             (self._buckets.get(bucket.number) or self.put(Bucket(bucket.number))).add(bucket)
-        self.ever.add(ever)
+        self._ever.add(ever)
 
     def kept(self, numbers: Container[int] | None = None) -> list[Bucket]:
         """All buckets there are, or those of `numbers`."""
+        self._settle()
         return [bucket for number, bucket in self._buckets.items() if numbers is None or number in numbers]
 
     def buckets(self, now: float) -> list[Bucket | None]:
         """The whole window, oldest first, the one of `now` last; None where nothing came."""
+        self._settle()
         newest = int(now // STEP)
         return [self._buckets.get(number) for number in range(newest - BUCKETS + 1, newest + 1)]
 

@@ -66,7 +66,7 @@ def digest(value: Any, param: str) -> str:
     try:
         return short_hash(value)
     except TypeError as exc:
-        raise _too_deep(param) from exc
+        raise too_deep(param) from exc
 
 
 def written(value: Any, param: str) -> bytes:
@@ -74,10 +74,10 @@ def written(value: Any, param: str) -> bytes:
     try:
         return canonical(value)
     except TypeError as exc:
-        raise _too_deep(param) from exc
+        raise too_deep(param) from exc
 
 
-def _too_deep(param: str) -> BadRequest:
+def too_deep(param: str) -> BadRequest:
     return reject(param, f"'{param}' is nested too deeply")
 
 

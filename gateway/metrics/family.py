@@ -15,8 +15,8 @@ MOST = 1e15
 
 
 class Quick(Histogram):
-    """A histogram that one thread observes (the loop's), and any may read: no lock, and the bucket is found by bisection. Measured:
-    0.16 us an observation instead of 0.77, and a request makes a dozen."""
+    """A histogram that one thread at a time observes (who shares it has a lock of its own), and any may read: the bucket is found by
+    bisection. Measured: 0.16 us an observation instead of 0.77, and a request makes a dozen."""
 
     def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
         """As `clip` has it. `exemplar` is not kept."""

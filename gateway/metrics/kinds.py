@@ -77,13 +77,25 @@ class Children(Struct):
         added = [(at, taker) for at, taker in pairs if isinstance(taker, QuickCounter)]
         return cls(once, added, [(at, taker) for at, taker in pairs if isinstance(taker, Quick)])
 
-    def count(self) -> None:
-        """`rows`: column by column, so that a series is looked at once for all of them."""
+    def count(self) -> int:
+        """`rows`: column by column, so that a series is looked at once for all of them. Returns how many were left out, because what would
+        be counted of them is no number."""
         rows, self.rows = self.rows, []
-        columns = list(zip(*rows, strict=True))
+        columns, lost = list(zip(*rows, strict=True)), 0
+        read = {at for at, _ in (*self.added, *self.observed)}
+        try:
+            for at in read:
+                sum(columns[at])
+        except TypeError:
+            sound = [row for row in rows if all(isinstance(row[at], int | float) for at in read)]
+            lost = len(rows) - len(sound)
+            if not sound:
+                return lost
+            rows, columns = sound, list(zip(*sound, strict=True))
         count_each(self.once, len(rows))
         add_each(self.added, columns)
         observe_each(self.observed, columns)
+        return lost
 
 
 def keep(table: dict[tuple[str | bool, ...], Children], kind: tuple[str | bool, ...], children: Children) -> Children:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
 
 from backends.base import CAPABILITIES, Ledger
 from gateway.decide import REASONS as DECISIONS
@@ -45,6 +46,10 @@ FORGETFUL = frozenset({"weir_config_info", "weir_slo_target", "weir_promised_ris
 """Of the configuration in force only: their children go. Those of all others are only ever added."""
 
 
+TOGETHER = 64
+"""Records that wait to be counted, many at once: 0.7 us each instead of 1.6, of eight."""
+
+
 class Finding(Struct, frozen=True):
     """What is known of a rung that is looked after."""
 
@@ -68,6 +73,17 @@ class Held(Struct, frozen=True):
     slos: Mapping[str, float]
 
 
+class Settled(Collector):
+    """Stands first in a registry, so that whoever reads it reads all that was observed."""
+
+    def __init__(self, settle: Callable[[], None]) -> None:
+        self._settle = settle
+
+    def collect(self) -> Iterable[Metric]:
+        self._settle()
+        return ()
+
+
 class Metrics:
     """The registry of one process.
 
@@ -86,6 +102,11 @@ class Metrics:
         codes: Collection[str] = ERROR_CODES,
     ) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(Settled(self.settle))
+        self._counting = threading.Lock()
+        self._sorted = 0
+        """Records that are not counted yet; their amounts are in the rows of `_waiting`."""
+        self._waiting: list[Children] = []
         self._gauges: list[Gauge] = []
         self._starts: dict[str, list[str]] = {}
         self._rendering = threading.Lock()
@@ -180,7 +201,7 @@ class Metrics:
         self._stored = make(
             "response_store", "Calls of the store of responses, by how they ended.", op=STORE_OPS, result=STORE_RESULTS
         )
-        self._observer_errors = make("observer_errors", "Records that could not be counted.")
+        self._observer_errors = self._threaded("observer_errors", "Records that could not be counted.")
         self._reloads = make("config_reloads", "Reloads of the configuration.", result=("ok", "failed"))
         self._seconds = self._histogram(
             "request_seconds",
@@ -253,22 +274,34 @@ class Metrics:
         self._of_attempts.clear()
 
     def observe(self, records: Sequence[Record]) -> None:
-        """Fold them into every series. Raises nothing: a Record that cannot be counted is counted as that."""
-        found: list[Children] = []
-        for record in records:
-            try:
-                self._sort(record, found)
-            except Exception:  # a metric is never worth a request
-                self._observer_errors().inc()
-        for children in found:
-            try:
-                children.count()
-            except Exception:
-                self._observer_errors().inc()
+        """Fold them into every series, TOGETHER at once, or when somebody reads. Raises nothing: a Record that cannot be counted is counted
+        as that."""
+        with self._counting:
+            for record in records:
+                try:
+                    self._sort(record)
+                except Exception:  # a metric is never worth a request
+                    self._observer_errors().inc()
+            self._sorted += len(records)
+            if self._sorted >= TOGETHER:
+                self._count()
+
+    def settle(self) -> None:
+        """Count what still waits for that. Whoever reads the registry has it done; who reads what it counts in (`gateway.workers.memory`)
+        asks for it. From any thread."""
+        with self._counting:
+            self._count()
+
+    def _count(self) -> None:
+        waiting, self._waiting, self._sorted = self._waiting, [], 0
+        for children in waiting:
+            if lost := children.count():
+                self._observer_errors().inc(lost)
 
     def error(self, code: str) -> None:
         """A caller got an error for a request that has no Record (bad JSON, no key, no such path)."""
-        self._errors(code).inc()
+        with self._counting:
+            self._errors(code).inc()
 
     def wrote(self, route: str, seconds: float) -> None:
         """An answer has been handed to the server whole, or as far as its caller stayed: the one stage that is counted after the
@@ -415,8 +448,8 @@ class Metrics:
         except Exception:  # as with Records
             self._observer_errors().inc()
 
-    def _sort(self, record: Record, found: list[Children]) -> None:
-        """Its amounts into the rows of its kinds, and these into `found` where they were empty."""
+    def _sort(self, record: Record) -> None:
+        """Its amounts into the rows of its kinds, and these into `_waiting` where they were empty."""
         seconds, route, outcome = record.seconds, record.route, record.outcome
         accept, first = seconds.accept, seconds.first_byte
         kind = (
@@ -436,7 +469,7 @@ class Metrics:
             record.counterfactual_cost, accept or 0.0, first or 0.0,
         )  # fmt: skip
         if not kept.rows:
-            found.append(kept)
+            self._waiting.append(kept)
         kept.rows.append(row)
         if record.router_errors:
             self._router_errors("tier").inc(len(record.router_errors))
@@ -447,7 +480,7 @@ class Metrics:
             for lower, higher, reason in escalations(record):
                 self._escalations[route, lower, higher, reason].inc()
         for attempt in attempts:
-            self._sort_attempt(record, attempt, found)
+            self._sort_attempt(record, attempt)
 
     def _of_request(self, kind: RequestKind) -> Children:
         route = kind.route
@@ -489,7 +522,7 @@ class Metrics:
             ],
         )
 
-    def _sort_attempt(self, record: Record, attempt: AttemptRecord, found: list[Children]) -> None:
+    def _sort_attempt(self, record: Record, attempt: AttemptRecord) -> None:
         tokens, first, sure, cost = attempt.tokens, attempt.first_seconds, attempt.probability, attempt.cost
         many = first is not None and attempt.chunks > 1
         known = sure is not None and 0 <= sure <= 1
@@ -508,7 +541,7 @@ class Metrics:
         gap = (attempt.seconds - first) / (attempt.chunks - 1) if many else 0.0
         row = (attempt.seconds, first, gap, sure, 1 - sure, given - cached, cached, taken, given + taken, cost)
         if not kept.rows:
-            found.append(kept)
+            self._waiting.append(kept)
         kept.rows.append(row)
 
     def _of_attempt(self, kind: AttemptKind) -> Children:

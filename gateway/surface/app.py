@@ -37,7 +37,7 @@ class Surface:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """ASGI 3. What nearly all ask is handed on at once: who waits for it does so without a step in between. It is no coroutine
         function, so a server that guesses takes it for ASGI 2: tell it."""
-        if scope["type"] == "http" and scope["method"] == "POST" and not self._live.setup.settings.server.cors:
+        if scope["type"] == "http" and scope["method"] == "POST" and not self._live.setup.edge.cors:
             door = self._doors.get(scope["path"])
             if door is not None:
                 exchange = Exchange(scope, receive, send)
@@ -50,7 +50,7 @@ class Surface:
             await self._lifespan(scope, receive, send)
         if scope["type"] != "http":
             return
-        if origins := self._live.setup.settings.server.cors:
+        if origins := self._live.setup.edge.cors:
             send = _allowing(scope, send, origins)
         exchange = Exchange(scope, receive, send)
         door = self._doors.get(exchange.path)

@@ -92,8 +92,9 @@ class Connection(HttpToolsProtocol):
             request = self._known.read(data)
             if request is not None:  # as the parser's callbacks below
                 self._tries = TRIES
-                request.scope["state"] = {**self.app_state, ARRIVED: self._read}
-                self.cycle = Cycle(self, self.shared, request.scope, keep_alive=True, known=request)
+                scope, body = request
+                scope["state"] = {**self.app_state, ARRIVED: self._read}
+                self.cycle = Cycle(self, self.shared, scope, True, self._known.head, body)
                 self._start_asgi_task(self.cycle, self.app)
                 return
         if self._head is not None:
@@ -187,7 +188,7 @@ class Connection(HttpToolsProtocol):
         scope["path"], scope["raw_path"], scope["query_string"] = place(self.root_path, url)
         before = self.cycle
         keep_alive = version != "1.0" and parser.should_keep_alive()
-        cycle = self.cycle = Cycle(self, self.shared, scope, keep_alive=keep_alive)
+        cycle = self.cycle = Cycle(self, self.shared, scope, keep_alive)
         cycle.waiting_for_100_continue = self.expect_100_continue
         self.headers = []  # trailers are no headers (RFC 9110, 6.5.1)
         if before is None or before.response_complete:

@@ -1,14 +1,13 @@
 """One request and its answer: uvicorn's cycle, with what an `Exchange` finds behind its `send` (`Responder`)."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from backends.http.outbox import Outbox
-from gateway.surface.exchange import Responder
-from gateway.surface.known import Request
+from gateway.surface.exchange import Head, Responder
 
 _COPIED = 2**16
 """Bytes. Up to here head and body are one write: one call into the kernel."""
@@ -53,11 +52,11 @@ class Cycle(RequestResponseCycle, Responder):
         connection: HttpToolsProtocol,
         shared: Server,
         scope: Any,
-        *,
         keep_alive: bool,
-        known: Request | None = None,
+        head: Head | None = None,
+        body: bytes | None = None,
     ) -> None:
-        """In place of uvicorn's; what it sets to the same for each request stands above. known: all of the request has come."""
+        """In place of uvicorn's; what it sets to the same for each request stands above. body: all of it has come."""
         self.scope = scope
         self.keep_alive = keep_alive
         self.transport = connection.transport
@@ -69,10 +68,10 @@ class Cycle(RequestResponseCycle, Responder):
         self.on_response = connection.on_response_complete
         self._shared = shared
         self.body: bytearray | bytes  # type: ignore[assignment]
-        if known is None:
+        if body is None:
             self.body = bytearray()
         else:
-            self.headers, self.public, self.body = known.headers, known.public, known.body
+            self.head, self.body = head, body
             self.more_body = False
 
     @property
@@ -115,11 +114,11 @@ class Cycle(RequestResponseCycle, Responder):
         self.body = bytearray()
         return body
 
-    async def answer(self, status: int, head: bytes, body: bytes, *, keep: bool) -> None:
+    def answer(self, status: int, head: bytes, body: bytes, *, keep: bool) -> Awaitable[None] | None:
         if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
+            return self._answer_later(status, head, body, keep)
         if not self._begins():
-            return
+            return None
         self.response_complete = True
         if keep and not self.keep_alive:
             keep, head = False, head + b"connection: close\r\n"
@@ -131,6 +130,13 @@ class Cycle(RequestResponseCycle, Responder):
             self._write(b"".join(parts[:-1]))
             self._write(body)
         self._complete()
+        return None
+
+    async def _answer_later(self, status: int, head: bytes, body: bytes, keep: bool) -> None:
+        await self.flow.drain()
+        waits = self.answer(status, head, body, keep=keep)
+        if waits is not None:
+            await waits
 
     def _begins(self) -> bool:
         """The answer begins now; not for a caller who has left."""
@@ -144,11 +150,12 @@ class Cycle(RequestResponseCycle, Responder):
             self._shared.stand(self.default_headers)
         return True
 
-    def _write(self, data: bytes) -> None:
-        """Paced streams: 65 us of CPU per chunk instead of 80 where 16 of them get a chunk in the same turn of the loop."""
+    def _write(self, data: bytes, more: bool = False) -> None:
+        """Paced streams: 65 us of CPU per chunk instead of 80 where 16 of them get a chunk in the same turn of the loop. more: mostly more
+        is written at once, the first chunk after the head and the end after the last, and one call into the kernel takes both."""
         outbox = self._shared.outbox
         if len(data) <= _COPIED:
-            outbox.write(self.transport, data)
+            (outbox.later if more else outbox.write)(self.transport, data)
         else:
             outbox.flush()
             self.transport.write(data)
@@ -173,7 +180,7 @@ class Cycle(RequestResponseCycle, Responder):
         self.chunked_encoding = True
         closing = b"" if self.keep_alive else b"connection: close\r\n"
         last = b"transfer-encoding: chunked\r\n\r\n"
-        self._write(b"".join((STATUS_LINE[status], self._shared.standing, head, closing, last)))
+        self._write(b"".join((STATUS_LINE[status], self._shared.standing, head, closing, last)), more=True)
 
     async def finish(self, data: bytes) -> None:
         if self.flow.write_paused and not self.disconnected:
@@ -192,7 +199,7 @@ class Cycle(RequestResponseCycle, Responder):
         )
 
     def piece(self, data: bytes) -> None:
-        self._write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._write(b"%x\r\n%b\r\n" % (len(data), data), more=True)
 
     def pour(self, said: Callable[[T], bytes]) -> Callable[[Sequence[T]], bool]:
         flow, transport, write = self.flow, self.transport, self._shared.outbox.write
@@ -201,10 +208,11 @@ class Cycle(RequestResponseCycle, Responder):
             if flow.write_paused or self.disconnected or self.response_complete or not self.chunked_encoding:
                 return False
             data = said(things[0]) if len(things) == 1 else b"".join(map(said, things))
-            if len(data) > _COPIED:
+            size = len(data)
+            if size > _COPIED:
                 self.piece(data)
-            elif data:
-                write(transport, b"%x\r\n%b\r\n" % (len(data), data))
+            elif size:
+                write(transport, b"%x\r\n%b\r\n" % (size, data))
             return True
 
         return poured

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -21,7 +21,7 @@ from gateway.race import Deadlines, Race
 from gateway.record import Facts, Record, Seconds
 from gateway.setup import Live, Setup
 from gateway.story import Story
-from gateway.surface.exchange import ClientLeft, Exchange, Presence
+from gateway.surface.exchange import ClientLeft, Exchange, Presence, Standing
 from gateway.validators.fits_schema import SchemaError, compile_schema
 from wire import jsontext, strict, traceparent
 from wire.errors import BadRequest, NoAnswer, Replayed, WeirError
@@ -61,7 +61,11 @@ class Door:
         live.in_flight += 1
         story: Story | None = None
         try:
-            caller, raw, body = await admitted(live, setup, self._limits, exchange, told)
+            caller = admit(live, setup, self._limits, exchange, told)
+            raw = exchange.taken(setup.edge.body_bytes)
+            if raw is None:
+                raw = await exchange.body(setup.edge.body_bytes)
+            body = decoded(raw)
             who = Caller(exchange.public_headers(), caller.tenant)
             if self._read is None:
                 asked = self._dialect.understand(body, raw, who)
@@ -69,7 +73,7 @@ class Door:
                 asked = await self._read(body, raw, who)
             if asked.constraint is not None:
                 check_constraint(asked, setup, self._dialect.schema_param)
-            story = Story(setup, asked, request_id)
+            story = Story(setup, asked, request_id, setup.clock(), setup.now())
             story.accept_seconds = accept
             story.parse_seconds = story.started - started
             story.credential = partial(setup.keys.foreign, exchange.headers)
@@ -92,19 +96,32 @@ class Door:
     """... and has this, which sees a complete answer before its last byte goes out: the whole body, or the writer at its end."""
 
     def _stamp(self, exchange: Exchange, story: Story) -> Stamp:
-        reasoning = story.setup.settings.server.reasoning_field
-        return Stamp(story.id.removeprefix("req_"), int(story.time), story.asked.query.model, reasoning)
+        id, reasoning = story.id.removeprefix("req_"), story.setup.edge.reasoning_field
+        return Stamp(id, int(story.time), story.asked.query.model, reasoning)
 
     async def _answer(self, exchange: Exchange, story: Story, told: dict[str, str]) -> None:
         stamp = self._stamp(exchange, story)
         writer = self._dialect.writer(story.asked, stamp) if story.asked.wants.stream else None
         async with Presence(exchange) as group:
-            race = Race(group, deadlines=self._deadlines)
+            race = Race(group, self._deadlines, group.host)
             keeper = None
-            if writer is not None and (after := story.setup.settings.server.keepalive_after):
+            if writer is not None and (after := story.setup.edge.keepalive_after):
                 keeper = group.create_task(_keep_alive(exchange, story, told, after))
             try:
-                await self._deliver(exchange, story, race, told, keeper, stamp, writer)
+                if writer is not None:
+                    await self._deliver(exchange, story, race, told, keeper, stamp, writer)
+                else:
+                    begun = await opened(self._live, story, race)
+                    if story.complete and begun.whole is not None:  # as nearly all of them end
+                        data = self._dialect.whole(story.asked, stamp, begun.whole)
+                        if self._keep is not None:
+                            await self._keep(story, data)
+                        standing, own = _how(story)
+                        waits = exchange.put(200, data, {**told, **own} if own else told, standing)
+                        if waits is not None:
+                            await waits
+                    else:
+                        await self._deliver(exchange, story, race, told, keeper, stamp, None, begun)
             except WeirError as error:
                 if keeper is not None:
                     keeper.cancel()
@@ -113,7 +130,8 @@ class Door:
             finally:
                 if keeper is not None:
                     keeper.cancel()
-                await race.close()
+                if not race.over:
+                    await race.close()
 
     async def _deliver(
         self,
@@ -124,14 +142,10 @@ class Door:
         keeper: asyncio.Task[None] | None,
         stamp: Stamp,
         writer: Writer | None,
+        begun: Opening | None = None,
     ) -> None:
+        """An answer that comes in pieces. begun: how it has begun, of one that is wanted whole."""
         asked = story.asked
-        begun: Opening | None = None
-        if writer is None:
-            begun = await opened(self._live, story, race)
-            if story.complete and begun.whole is not None:  # as nearly all of them end
-                await self._whole(exchange, story, stamp, begun.whole, _told(story, told))
-                return
         responder = exchange.responder
         sink = None if responder is None or writer is None else responder.pour(writer.feed)
         line = answer(self._live, story, race, sink, begun)
@@ -160,17 +174,12 @@ class Door:
                     assert not isinstance(chunks, Opening)
                     for chunk in chunks:
                         whole.add(chunk)
-                await self._whole(exchange, story, stamp, whole, headers)
+                data = self._dialect.whole(asked, stamp, whole)
+                if self._keep is not None:
+                    await self._keep(story, data)
+                await exchange.whole(200, data, headers)
         finally:
             await line.aclose()
-
-    async def _whole(
-        self, exchange: Exchange, story: Story, stamp: Stamp, answer: Fold, headers: Mapping[str, str]
-    ) -> None:
-        data = self._dialect.whole(story.asked, stamp, answer)
-        if self._keep is not None:
-            await self._keep(story, data)
-        await exchange.whole(200, data, headers)
 
     async def _pass_through(
         self,
@@ -220,11 +229,25 @@ class Door:
 async def admitted(
     live: Live, setup: Setup, limits: "LimitsOf", exchange: Exchange, told: dict[str, str]
 ) -> tuple[access.Caller, bytes, Any]:
-    """Access, then limits, then the body: a stranger's bytes are not even read. The caller, the body as it came, and decoded; what
-    the limits have to say goes into `told`. Raises WeirError, ClientLeft."""
-    caller = setup.keys.check(exchange.headers)
+    """`admit`, then the body: a stranger's bytes are not even read. The caller, the body as it came, and decoded. Raises WeirError,
+    ClientLeft."""
+    caller = admit(live, setup, limits, exchange, told)
+    raw = await exchange.body(setup.edge.body_bytes)
+    return caller, raw, decoded(raw)
+
+
+def admit(live: Live, setup: Setup, limits: "LimitsOf", exchange: Exchange, told: dict[str, str]) -> access.Caller:
+    """Access, then limits. The caller; what the limits have to say goes into `told`. Raises WeirError."""
+    keys, head = setup.keys, exchange.head
+    if head is None:
+        caller = keys.check(exchange.headers)
+    elif head.found is not None and head.found[0] is keys:
+        caller = head.found[1]
+    else:
+        caller = keys.check(exchange.headers)
+        head.found = (keys, caller)
     told.update(limits.now.admit(caller, exchange.headers, setup.clock()))
-    if live.in_flight > setup.settings.limits.in_flight:
+    if live.in_flight > setup.edge.in_flight:
         raise NoAnswer(
             "too many requests at once (limits.in_flight)",
             status=503,
@@ -232,12 +255,15 @@ async def admitted(
             type="service_unavailable_error",
             headers={"retry-after": "1"},
         )
-    raw = await exchange.body(setup.settings.limits.body_bytes)
+    return caller
+
+
+def decoded(raw: bytes) -> Any:
+    """Raises BadRequest."""
     try:
-        body = orjson.loads(raw)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError as exc:
-        body = _mended(raw, exc)
-    return caller, raw, body
+        return _mended(raw, exc)
 
 
 def _mended(raw: bytes, error: orjson.JSONDecodeError) -> Any:
@@ -290,12 +316,12 @@ def check_constraint(asked: Asked, setup: Setup, param: str = chat.schema_param)
     wanted = asked.constraint
     if wanted is None or wanted.kind != "schema":
         return
-    limits = setup.settings.limits
+    edge = setup.edge
     written = wanted.written or fields.written(wanted.value, param)
-    found = (written, wanted.strict, limits.schema_depth, limits.schema_bytes)
+    found = (written, wanted.strict, edge.schema_depth, edge.schema_bytes)
     if found in _well:
         return
-    _check(wanted.value, written, wanted.strict, limits.schema_depth, limits.schema_bytes, param)
+    _check(wanted.value, written, wanted.strict, edge.schema_depth, edge.schema_bytes, param)
     if len(written) <= _KEPT:
         if len(_well) >= _MOST_KEPT:
             del _well[next(iter(_well))]
@@ -350,35 +376,41 @@ async def _keep_alive(exchange: Exchange, story: Story, told: dict[str, str], af
 
 
 def _told(story: Story, told: Mapping[str, str]) -> dict[str, str]:
-    """`told`, and what the caller may know of how it was answered: the `x-weir-*` headers."""
+    """`told`, and `_how`."""
+    standing, own = _how(story)
+    return {**told, **standing.headers, **own}
+
+
+def _how(story: Story) -> tuple[Standing, dict[str, str]]:
+    """What the caller may know of how it was answered: the `x-weir-*` headers, those that many answers have and those of this one."""
     attempt, decision, tried = story.delivered, story.decision, len(story.attempts)
     reason: str | None = decision.reason
     if (tried > 1 or attempt is None or story.degraded) and (rejected := story.rejected()):
         reason = rejected[-1][1] or reason
-    headers = dict(told)
-    if decision.route:
-        headers["x-weir-route"] = decision.route
-    headers["x-weir-attempts"] = str(tried)
-    if reason:
-        headers["x-weir-reason"] = reason
-    if story.mode:
-        headers["x-weir-mode"] = story.mode
+    standing = _usual(decision.route, tried, reason, story.mode, "" if attempt is None else attempt.rung.name)
+    own: dict[str, str] = {}
     if story.asked.dropped and not story.verbatim:
-        headers["x-weir-dropped"] = ", ".join(story.asked.dropped)
+        own["x-weir-dropped"] = ", ".join(story.asked.dropped)
     if attempt is None:
-        return headers
-    headers["x-weir-rung"] = attempt.rung.name
-    known = attempt.probability
+        return standing, own
+    known = attempt.known if attempt.verdict is not None else attempt.probability
     if known is not None:
-        headers["x-weir-confidence"] = f"{known:.4f}"
+        own["x-weir-confidence"] = f"{known:.4f}"
     if story.degraded:
-        headers["x-weir-degraded"] = "true"
+        own["x-weir-degraded"] = "true"
     if meta := attempt.gate.fold.meta:
         if meta.get("simulated"):
-            headers["x-weir-simulated"] = "true"
+            own["x-weir-simulated"] = "true"
         if meta.get("tier"):
-            headers["x-weir-tier"] = str(meta["tier"])
-    return headers
+            own["x-weir-tier"] = str(meta["tier"])
+    return standing, own
+
+
+@lru_cache(maxsize=256)
+def _usual(route: str, tried: int, reason: str | None, mode: str, rung: str) -> Standing:
+    """What most answers tell: of a configuration's few routes and rungs. "" and None are not told."""
+    named = {"x-weir-route": route, "x-weir-attempts": str(tried), "x-weir-reason": reason, "x-weir-mode": mode}
+    return Standing.of({name: value for name, value in {**named, "x-weir-rung": rung}.items() if value})
 
 
 def unanswered(

@@ -6,6 +6,8 @@ from wire.types import Draft
 
 
 class Finished:
+    quiet = True
+
     class Config(ValidatorConfig):
         pass
 

@@ -37,6 +37,7 @@ class FitsSchema:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._formats = config.formats
 
     def check(self, draft: Draft, ask: Ask) -> Verdict:
         """FAIL with the place and the rule that was broken, never with the value. The reason is `schema`; `truncated` where the token
@@ -44,7 +45,7 @@ class FitsSchema:
         wanted = ask.constraint
         if wanted is None or draft.tool_calls or draft.refusal or draft.finish in (None, "content_filter"):
             return PASS
-        broken = misfit(draft.text, wanted, formats=self.config.formats)
+        broken = misfit(draft.text, wanted, formats=self._formats)
         if not broken:
             return PASS
         return Verdict("fail", "truncated" if draft.finish == "length" else "schema", "fits_schema", broken)

@@ -9,6 +9,8 @@ from wire.types import Draft
 
 
 class NotRefused:
+    quiet = True
+
     class Config(ValidatorConfig):
         pass
 

@@ -16,6 +16,8 @@ from wire.types import Draft
 
 
 class ToolArguments:
+    quiet = True
+
     class Config(ValidatorConfig):
         pass
 

@@ -339,7 +339,13 @@ def test_credentials_and_headers() -> None:
         assert headers["user-agent"] == "agent/1"
         assert headers["x-trace"] == "t1"
         assert headers["x-fixed"] == "1"
+        assert headers["x-request-id"] == "r1"
         assert "theirs" not in headers.values()
+        await collect(backend, call(request_id="r2"))
+        again = server.asked[1].headers
+        assert again["x-request-id"] == "r2"
+        assert {"user-agent", "x-trace"}.isdisjoint(name for name in again if again[name] == headers[name])
+        assert (again["authorization"], again["x-fixed"]) == ("Bearer ours", "1")
 
     run(whole, test, api_key="ours", organization="org", project="proj", headers={"X-Fixed": "1"})
 
@@ -356,7 +362,7 @@ def test_key_in_another_header() -> None:
 
 
 def test_missing_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unset variable makes the rung unavailable and is named; nothing is sent. Set later, it is used at once."""
+    """An unset variable makes the rung unavailable and is named; nothing is sent. Set later, or to another value, it is used at once."""
     monkeypatch.delenv("WEIR_TEST_KEY", raising=False)
 
     async def test(backend: OpenAI, server: Upstream) -> None:
@@ -369,6 +375,13 @@ def test_missing_key(monkeypatch: pytest.MonkeyPatch) -> None:
         assert backend.config.missing() == ""
         await collect(backend, call())
         assert server.asked[0].headers["authorization"] == "Bearer now"
+        monkeypatch.setenv("WEIR_TEST_KEY", "then")
+        for live in (False, True):
+            await collect(backend, call(live=live))
+            assert server.asked[-1].headers["authorization"] == "Bearer then"
+        monkeypatch.setenv("WEIR_TEST_KEY", "")
+        with pytest.raises(Unavailable):
+            await collect(backend, call())
 
     run(whole, test, api_key="${WEIR_TEST_KEY}")
 

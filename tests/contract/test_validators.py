@@ -9,9 +9,10 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import ValidationError
 
-from gateway.validators.base import Ask, Opinion, Tool, Validator, ValidatorConfig, Verdict
+from gateway.validators.base import PASS, Ask, Opinion, Tool, Validator, ValidatorConfig, Verdict
 from wire.errors import Reason
 from wire.kinds import kinds, load_kind
 from wire.types import Constraint, Draft, ToolCall
@@ -121,6 +122,16 @@ def proper(verdict: Verdict, kind: str) -> None:
 
 
 every_validator = pytest.mark.parametrize("kind", [kind for kind in kinds(PACKAGE) if kind in CASES])
+
+
+@every_validator
+@given(text=texts.filter(bool), ask=asks, probability=st.none() | st.floats())
+def test_a_quiet_one_passes_every_plain_answer(kind: str, text: str, ask: Ask, probability: float | None) -> None:
+    """It is not asked of one, so it must have nothing to say of it."""
+    checked = validator(kind)
+    if getattr(checked, "quiet", False):
+        plain = Draft(text=text, finish="stop", probability=probability)
+        assert checked.check(plain, replace(ask, tools={})) is PASS
 
 
 @pytest.mark.parametrize("kind", kinds(PACKAGE))

@@ -42,7 +42,12 @@ def asking(router: Coroutine[Any, Any, Scores], seconds: float = 30) -> tuple[St
         default="b",
     )
     story = cast(Story, SimpleNamespace(setup=setup, asked=Asked(Query("hi", "gpt-5"), {})))
-    return story, asyncio.run(_route(story))
+
+    async def ask() -> Decision:
+        routed = _route(story)
+        return routed if isinstance(routed, Decision) else await routed
+
+    return story, asyncio.run(ask())
 
 
 @pytest.mark.parametrize(("waits", "seconds"), [(0, 0.0), (1, 0.0), (3, 0.0), (2, 0.001)])

@@ -55,7 +55,7 @@ def test_deeper_is_depth(value: Any, levels: int) -> None:
 
 def check(value: Any, *, kind: Any = "schema", strict: bool = False, size: int = 1000, depth: int = 8) -> None:
     limits = SimpleNamespace(schema_bytes=size, schema_depth=depth)
-    setup = cast(Setup, SimpleNamespace(settings=SimpleNamespace(limits=limits)))
+    setup = cast(Setup, SimpleNamespace(edge=limits))
     check_constraint(Asked(Query("", "m"), {}, constraint=Constraint(kind, value, strict)), setup, PARAM)
 
 

@@ -4,20 +4,25 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway import judge as judging
 from gateway.judge import THREADS, WAITING, judge
-from gateway.validators.base import PASS, Ask, Validator, Verdict
+from gateway.validators.base import PASS, Ask, Tool, Validator, Verdict
 from gateway.validators.finished import Finished
-from gateway.validators.fits_schema import FitsSchema
+from gateway.validators.fits_schema import FitsSchema, SchemaError
+from gateway.validators.not_refused import NotRefused
 from gateway.validators.sure_enough import SureEnough
+from gateway.validators.tool_arguments import ToolArguments
 from tests.core.checks import Foreign, Hanging
 from tests.waiting import PATIENCE, until
-from wire.types import Constraint, Draft
+from wire.types import Constraint, Draft, ToolCall
 
 FINISHED = Finished(Finished.Config(kind="finished"))
 FITS = FitsSchema(FitsSchema.Config.model_validate({"kind": "fits_schema"}))
@@ -72,6 +77,61 @@ def test_what_has_no_end_does_not_pass() -> None:
     assert told[0] == verdict
     assert judged((), Draft(text="a"))[0].opinion == "undecided"
     assert judged(HOUSE, Draft(text="a"), Draft(1, text="{}", finish="stop"))[0].opinion == "fail"
+
+
+DRAFTS = st.builds(
+    Draft,
+    text=st.sampled_from(["", "{}", '{"a": 1}']),
+    tool_calls=st.sampled_from([(), (ToolCall("c", "f", "{}"),), (ToolCall("c", "g", "["),)]),
+    refusal=st.sampled_from(["", "", "no"]),
+    finish=st.sampled_from(["stop", "stop", "length", "content_filter", "tool_calls", None]),
+    probability=st.sampled_from([None, 0.1, 0.95]),
+)
+ASKS = st.builds(
+    Ask,
+    constraint=st.sampled_from([None, ASK.constraint, Constraint("regex", "(")]),
+    tools=st.sampled_from([{}, {"f": Tool(None)}]),
+    tool_choice=st.sampled_from([None, "required"]),
+    threshold=st.sampled_from([None, 0.9]),
+)
+ANY = st.sampled_from(
+    [
+        FITS,
+        FINISHED,
+        SURE,
+        NotRefused(NotRefused.Config(kind="not_refused")),
+        ToolArguments(ToolArguments.Config(kind="tool_arguments")),
+        Foreign(lambda draft: PASS),
+        Foreign(lambda draft: Verdict("pass", probability=0.5)),
+        Foreign(lambda draft: Verdict("fail", "policy") if draft.text == "{}" else Verdict("undecided", "policy")),
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(ANY, max_size=5), st.lists(DRAFTS, min_size=1, max_size=3), ASKS)
+def test_each_check_is_asked_of_each_choice(validators: list[Validator], drafts: list[Draft], ask: Ask) -> None:
+    """Whoever is not asked, as quiet ones are not of a plain answer, is told with the verdict he would have given; and a foreign one
+    between those of the house changes nothing of the order."""
+    wanted: list[tuple[str, str | None, float | None]] = []
+    if any(draft.finish is None for draft in drafts):
+        wanted.append(("undecided", "truncated", None))
+    for validator, draft in product(validators, drafts):
+        if wanted and wanted[-1][0] == "fail":
+            break
+        try:
+            said = validator.check(draft, ask)
+            wanted.append((said.opinion, said.reason, said.probability))
+        except SchemaError:
+            wanted.append(("undecided", "low_confidence", None))
+    verdict, told = judged(validators, *drafts, ask=ask)
+    assert [(one.opinion, one.reason, one.probability) for one in told] == wanted
+    assert all(one.validator for one in told)
+    opinions = [opinion for opinion, _, _ in wanted]
+    worst = next((opinion for opinion in ("fail", "undecided") if opinion in opinions), "pass")
+    assert verdict.opinion == worst
+    if worst != "pass":
+        assert verdict is told[opinions.index(worst)]
 
 
 def test_no_validators_pass() -> None:

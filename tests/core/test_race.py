@@ -52,7 +52,7 @@ def race(body: Callable[[Race], Awaitable[None]], size: int = 64) -> None:
     async def run() -> None:
         async with asyncio.timeout(AGES):
             async with asyncio.TaskGroup() as group:
-                await body(Race(group, size))
+                await body(Race(group, size=size))
 
     asyncio.run(run())
 
@@ -233,7 +233,7 @@ def test_the_group_waits_until_a_source_is_closed() -> None:
 
     async def run() -> None:
         async with asyncio.timeout(AGES), asyncio.TaskGroup() as group:
-            made = Race(group, 2)
+            made = Race(group, size=2)
             made.start(0, slow_to_close())
             await turns()
             made.stop(0)
@@ -284,7 +284,8 @@ def alone(body: Callable[[Race], Awaitable[None]]) -> None:
         try:
             await body(made)
         finally:
-            await made.close()
+            if not made.over:
+                await made.close()
 
     race(closing)
 
@@ -461,6 +462,31 @@ class Late:
         self._told.append((self._name, self._clock.now))
 
 
+def test_what_is_over_leaves_nothing() -> None:
+    """Nothing to close and no deadline; what still runs, alone or beside another, is not over, and only the one alone has a deadline."""
+
+    async def body(race: Race) -> None:
+        until = race.deadlines.until
+        assert race.over
+        race.start(0, Source("a", "b").stream(), alone=True)
+        assert not race.over
+        assert await race.event(AGES) == Came(0, chunk("a"))
+        assert set(until) == {race}
+        chunks: list[Chunk] = []
+        assert await race.rest(AGES, chunks) == Ended(0)
+        assert chunks == [chunk("b")]
+        assert race.over
+        assert not until
+        race.start(1, Source("c", hang=True).stream(), alone=True)
+        assert await race.event(AGES) == Came(1, chunk("c"))
+        race.start(2, Source("d", hang=True).stream())
+        assert not race.over
+        assert not until
+        await race.close()
+
+    race(body)
+
+
 def test_races_share_one_timer() -> None:
     """Each is late in its own time, in whatever order they were set; a wait that began anew counts anew; what is over is never late."""
     clock = Clock()
@@ -473,7 +499,7 @@ def test_races_share_one_timer() -> None:
         assert len(clock.timers) == 1
     clock.until(5)
     assert told == [("e", 0.0)]
-    deadlines.drop(races["c"])  # type: ignore[arg-type]
+    del deadlines.until[races["c"]]  # type: ignore[arg-type]
     deadlines.set(races["b"], 20.0)  # type: ignore[arg-type]
     clock.until(100)
     assert told[1:] == [("b", 25.0), ("d", 30.0), ("a", 60.0)]
@@ -489,9 +515,9 @@ def test_a_timer_for_many() -> None:
         clock.until(at / 10)
         race = Late(clock, [], "")
         deadlines.set(race, 60.0)  # type: ignore[arg-type]
-        deadlines.drop(race)  # type: ignore[arg-type]
+        del deadlines.until[race]  # type: ignore[arg-type]
     assert clock.made <= 3
-    assert deadlines._until == {}
+    assert deadlines.until == {}
 
 
 class Poured:
@@ -587,14 +613,14 @@ def test_a_sink_hears_what_nobody_waits_for() -> None:
 def test_what_a_sink_hears_gives_more_time() -> None:
     """Late is what lets the sink wait for so many seconds, not who waits for it; and a shorter wait later on is as long as it says."""
     heard: list[Chunk] = []
-
-    def sink(chunks: Sequence[Chunk]) -> bool:
-        heard.extend(chunks)
-        return True
-
     source = Poured(*"abcdefgh", pause=0.1, hang=True)
 
     async def body(race: Race) -> None:
+        def sink(chunks: Sequence[Chunk]) -> bool:
+            heard.extend(chunks)
+            race.until = asyncio.get_running_loop().time() + 0.5
+            return True
+
         race.start(0, source.stream(), alone=True)
         assert await race.event(AGES) == Came(0, chunk("first"))
         assert await race.more(0.5, sink) is None
@@ -603,6 +629,6 @@ def test_what_a_sink_hears_gives_more_time() -> None:
         race.stop(0)
         race.start(1, Poured("a", hang=True).stream(), alone=True)
         assert await race.event(AGES) == Came(1, chunk("first"))
-        assert await race.more(0.01, sink) is None
+        assert await race.more(0.01, lambda chunks: True) is None
 
     alone(body)

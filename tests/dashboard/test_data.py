@@ -1,9 +1,11 @@
 """What the page counts, against a plain recount."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.dashboard import data
 from gateway.dashboard.data import BUCKETS, EDGES, LAST, NAMES, STEP, Window, latencies, quantile, rates, total
 from gateway.record import AttemptRecord
 from tests.dashboard.records import record
@@ -29,6 +31,25 @@ def test_a_window_holds_what_a_recount_of_its_time_finds(comings: list[tuple[int
     large = within.count("escalated") + within.count("direct")
     answered = large + within.count("accepted")
     assert found.llm_calls == (pytest.approx(large / answered) if answered else None)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6), st.sampled_from(OUTCOMES)), max_size=40),
+    st.sets(st.integers(0, 40)),
+)
+def test_whoever_reads_in_between_changes_nothing(comings: list[tuple[int, int, str]], reads: set[int]) -> None:
+    """By route, in all and since the start the sums are what they are when somebody reads all the time. With room for three names."""
+    seldom, always = Window(0.0), Window(0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "NAMES", 3)
+        for count, (at, route, outcome) in enumerate(comings):
+            for window in (seldom, always):
+                window.fold([record(outcome, route=f"route{route}", cost=0.5)], float(at))
+            assert sum(always.ever.outcomes.values()) == count + 1
+            if count in reads:
+                seldom.kept()
+        assert msgspec.to_builtins(seldom.kept()) == msgspec.to_builtins(always.kept())
+        assert msgspec.to_builtins(seldom.ever) == msgspec.to_builtins(always.ever)
 
 
 def test_the_large_models_share_of_spend_leaves_out_what_small_ones_cost() -> None:

@@ -314,6 +314,20 @@ def test_a_schema_is_read_the_same_each_time(schema: dict[str, Any]) -> None:
         assert (made.value, made.written, made.digest) == (schema, canonical(schema), short_hash(schema))
 
 
+@pytest.mark.parametrize("read", [chat.understand, chat.carefully])
+def test_a_body_holds_the_schema_that_was_read(read: Any) -> None:
+    """The body says what it said, and the schema in it is the remembered constraint's own: who compares the two need not look into them."""
+    came = body(response_format={**form(), "new": 1.0}, seed=7)
+    asked = [read(orjson.loads(orjson.dumps(came)), b"", Caller()) for _ in range(2)]
+    for one in asked:
+        assert one.body == came
+        assert list(one.body) == list(came)
+        assert one.body["response_format"]["json_schema"]["schema"] is one.constraint.value
+    assert asked[0].constraint is asked[1].constraint
+    asked[0].body["response_format"]["json_schema"].pop("name")  # as a backend may, of its own call
+    assert asked[1].body == came == read(orjson.loads(orjson.dumps(came)), b"", Caller()).body
+
+
 @pytest.mark.parametrize("wanted", [form(name="not a name"), form(WIDE, strict="yes"), {"type": "xml"}, "text"])
 def test_what_was_refused_is_refused_again(wanted: Any) -> None:
     """A bad `response_format` is as bad the second time."""

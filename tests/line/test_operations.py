@@ -3,9 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import orjson
+
 from gateway.access.keys import hash_key
 from tests.backends.upstream import Asked
 from tests.line.world import GOOD, asks, hello, says, world
+from tests.surface.test_connection import answered
 from tests.waiting import until
 
 
@@ -126,5 +129,36 @@ def test_too_many_at_once(tmp_path: Path) -> None:
             assert refused.status_code == 503
             assert refused.json()["error"]["code"] == "overloaded"
             assert refused.headers["retry-after"] == "1"
+
+    asyncio.run(run())
+
+
+def test_who_asks_is_known_as_long_as_the_keys_are_the_same(tmp_path: Path) -> None:
+    """On one connection, request after request in one piece each: the key that came is whom it names, another one is another, and one
+    that the configuration no longer knows is nobody from then on."""
+    access = f"access: {{keys: [{{name: a, hash: '{hash_key('k-1')}'}}, {{name: b, hash: '{hash_key('k-2')}'}}]}}"
+    body = orjson.dumps(hello())
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("ok"), more=access) as w:
+            reader, writer = await asyncio.open_connection("127.0.0.1", w.served.port)
+
+            async def tenant(key: str) -> str:
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n"
+                writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+                status, headers, _ = await answered(reader)
+                if status.startswith(b"HTTP/1.1 401 "):
+                    return "nobody"
+                w.served.app.live.fold()
+                found = w.served.app.recorder.find(headers["x-weir-request-id"])
+                assert found is not None
+                return found.tenant
+
+            keys = ["k-1"] * 4 + ["k-2"] * 4 + ["k-1"] * 4
+            assert "".join([await tenant(key) for key in keys]) == "aaaabbbbaaaa"
+            w.served.rewrite(w.served.config.read_text().replace(hash_key("k-1"), hash_key("k-4")))
+            assert await w.served.app.reload()
+            assert await tenant("k-1") == "nobody"
+            writer.close()
 
     asyncio.run(run())

@@ -87,6 +87,21 @@ def test_whoever_reads_sees_all_that_was_told(tmp_path: Path, reads: Callable[[S
     asyncio.run(run())
 
 
+def test_what_nobody_reads_is_counted_soon(tmp_path: Path) -> None:
+    """In the memory that a supervisor reads when the worker was killed: the number itself, with no page asked for."""
+
+    async def run() -> None:
+        async with serving(CONFIG, tmp_path) as served:
+            counted = served.app.metrics._requests("general", "accepted", "enforce")._value
+            for _ in range(MANY + 2):
+                await served.chat(ASK)
+            await until(lambda: counted.get() == MANY + 2)
+            await served.chat(ASK)
+            await until(lambda: counted.get() == MANY + 3)
+
+    asyncio.run(run())
+
+
 @pytest.mark.usefixtures("never_in_time")
 def test_an_orderly_end_loses_nothing(tmp_path: Path) -> None:
     """The line of log, the Record on disk and the count of each request are there once the gateway has ended, in order."""

@@ -25,6 +25,7 @@ from gateway.metrics import (
     kinds,
 )
 from gateway.metrics.labels import STAGES
+from gateway.metrics.series import TOGETHER
 from gateway.record import AttemptRecord, Facts, JudgedRecord, Record, Seconds, ShadowRecord
 from gateway.suspects import KINDS as SUSPECTS
 from wire.types import Tokens
@@ -281,6 +282,18 @@ def test_what_cannot_be_counted_is_counted_as_that() -> None:
     assert value(metrics, "weir_observer_errors_total") == 2
 
 
+def test_one_record_that_cannot_be_counted_takes_none_with_it() -> None:
+    """Many are counted at once: what is no number in one of them leaves that one out, and no other."""
+    metrics = made()
+    poisoned = record(attempt("slm", seconds="x"))
+    metrics.observe([record(attempt("slm", seconds=0.5)), poisoned, record(attempt("slm", seconds=0.25))])
+    assert value(metrics, "weir_attempts_total", route="intents", rung="slm", outcome="delivered", reason="none") == 2
+    assert value(metrics, "weir_attempt_seconds_count", rung="slm") == 2
+    assert value(metrics, "weir_observer_errors_total") == 1
+    metrics.observe([poisoned])
+    assert value(metrics, "weir_observer_errors_total") == 2
+
+
 def test_the_page_says_what_the_library_says() -> None:
     """`render` equals prometheus_client's own page, line for line, but for the OpenMetrics `_created` lines."""
     metrics = Metrics(('quo"te', "back\\slash", "new\nline"), RUNGS)
@@ -527,6 +540,27 @@ def test_calibration_is_held_against_what_was_seen() -> None:
     assert 'weir_promised_risk{route="general",rung="mid"} 0.05' in page
     assert "weir_slo_target{" not in page
     assert 'weir_promised_risk{route="intents"' not in page
+
+
+def test_records_wait_to_be_counted_together_and_nobody_who_reads_sees_that() -> None:
+    """What waits is in no number yet, but in every page; no more than TOGETHER wait, and a `settle` leaves none."""
+    metrics = made()
+    number = metrics._requests("intents", "accepted", "enforce")._value
+    for _ in range(TOGETHER - 1):
+        metrics.observe([record()])
+    assert number.get() == 0
+    metrics.observe([record(), record()])
+    assert number.get() == TOGETHER + 1
+    metrics.observe([record()])
+    assert number.get() == TOGETHER + 1
+    metrics.settle()
+    assert number.get() == TOGETHER + 2
+    metrics.observe([record()])
+    assert b'weir_requests_total{route="intents",outcome="accepted",mode="enforce"} 67.0' in metrics.render()
+    metrics.observe([record()])
+    metrics.reconfigure(["intents"], [])
+    metrics.observe([record()])
+    assert value(metrics, "weir_requests_total", route="intents", outcome="accepted", mode="enforce") == TOGETHER + 5
 
 
 def test_time_is_split() -> None:

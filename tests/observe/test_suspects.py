@@ -44,9 +44,10 @@ def test_the_last_answer_is_remembered_whatever_is_done_with_the_signs() -> None
 
 
 def test_a_failed_tool_and_a_retry_blame_the_answer_before() -> None:
-    """Also where nobody knows whose that was."""
+    """Also where nobody knows whose that was: then it is one of the request's own route."""
     assert kinds(record(), record("x", tool_loop=True, tool_error=True)) == [("tool_error", "small")]
     assert kinds(record(retries=2)) == [("retried", "")]
+    assert [suspect.route for suspect in Suspects().look(record(retries=2))] == ["a"]
 
 
 def test_memory_is_bounded() -> None:

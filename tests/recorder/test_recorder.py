@@ -145,6 +145,16 @@ def test_a_record_that_cannot_be_encoded_costs_itself_only(tmp_path: Path) -> No
     assert recorder.dropped == 1
 
 
+def test_a_line_has_nothing_of_the_one_before_it(tmp_path: Path) -> None:
+    """Short after long, long after short, and after one that broke off in the middle: each is as `encode` writes it."""
+    recorder = Recorder(tmp_path)
+    sizes = [10, 5000, 1, 300, 20_000, 1, 0, 40_000]
+    records = [made(f"r{n}", tenant="x" * size) for n, size in enumerate(sizes)]
+    run(recorder, *records[:5], made("odd", tenant="y" * 9000, scores={"a": object()}), *records[5:])
+    assert (tmp_path / FILE).read_bytes().splitlines() == [encode(record) for record in records]
+    assert [recorder.find(record.id) for record in records] == records
+
+
 def test_a_disk_that_hangs_does_not_hang_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """close returns at its deadline; what was left counts as dropped."""
     let_go, entered = threading.Event(), threading.Event()

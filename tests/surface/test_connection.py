@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
@@ -826,7 +826,7 @@ def test_what_is_used_of_uvicorn() -> None:
 
 def test_trailers_are_no_headers() -> None:
     """Also those that come with the head; and without an end they are not waited for."""
-    seen: list[dict[str, str]] = []
+    seen: list[Mapping[str, str]] = []
 
     async def read(exchange: Exchange) -> None:
         seen.append(exchange.headers)

@@ -1,5 +1,6 @@
 """gateway.surface.exchange: header lines, and what the edge of an exchange keeps to itself. On the wire: test_connection."""
 
+import asyncio
 import re
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from gateway.surface.exchange import NAME_KEPT, Exchange, _lower, head_lines
+from gateway.surface.exchange import NAME_KEPT, Exchange, Responder, Standing, _lower, head_lines
 
 names = st.from_regex(re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,12}"), fullmatch=True).filter(
     lambda n: n != "transfer-encoding"
@@ -35,6 +36,47 @@ def test_no_header(name: str) -> None:
     """ValueError: what is no name, or is the framing's own."""
     with pytest.raises(ValueError, match="cannot have"):
         head_lines({"x-a": "b", name: "c"})
+
+
+class Hears(Responder):
+    """Keeps the answers, but for their status."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[set[bytes], bytes, bool]] = []
+
+    def answer(self, status: int, head: bytes, body: bytes, *, keep: bool) -> None:
+        self.answers.append((set(head.removesuffix(b"\r\n").split(b"\r\n")), body, keep))
+
+    async def send(self, message: Message) -> None:
+        raise AssertionError("it answers past ASGI")
+
+
+own = st.dictionaries(
+    st.sampled_from(["content-type", "content-length", "connection", "x-a", "x-b%"]), st.text(max_size=9)
+)
+standing = st.dictionaries(st.sampled_from(["x-c", "x-d%"]), st.text(max_size=9))
+
+
+@given(own, standing, st.sampled_from(["POST", "GET", "HEAD"]))
+def test_standing_headers_are_headers(own: dict[str, str], standing: dict[str, str], method: str) -> None:
+    """An answer with them is the answer that has each of them by itself, past ASGI and over it."""
+
+    async def run() -> None:
+        hears, messages = Hears(), []
+
+        async def send(message: Message) -> None:
+            messages.append((message.get("status"), set(message.get("headers", ())), message.get("body")))
+
+        for way in (hears.send, send):
+            scope = {"type": "http", "method": method, "path": "/", "headers": []}
+            waits = Exchange(scope, _receive, way).put(200, b"hello", own, Standing.of(standing))
+            if waits is not None:
+                await waits
+            await Exchange(scope, _receive, way).whole(200, b"hello", {**own, **standing})
+        assert hears.answers[0] == hears.answers[1]
+        assert messages[:2] == messages[2:]
+
+    asyncio.run(run())
 
 
 def test_names_are_told_in_lower_case() -> None:

@@ -69,6 +69,36 @@ def test_a_stream_reads_the_same_with_and_without(parts: list[bytes], faithful: 
     assert _read(body, cuts, faithful) == plain
 
 
+@given(st.lists(_written, max_size=12), st.booleans())
+def test_a_stream_that_comes_event_by_event(parts: list[bytes], faithful: bool) -> None:
+    """As a network cuts it mostly: each block is one event, or nearly. The same chunks as from one block."""
+    body = b"".join(parts)
+    ends = [sum(map(len, parts[: at + 1])) for at in range(len(parts))]
+    assert _read(body, ends, faithful) == _read(body, [], faithful)
+
+
+@given(_events, _texts, st.binary(max_size=3), st.sampled_from([b"", b" ", b"\n", b'"']))
+def test_one_event_is_what_many_are(event: dict[str, Any], text: str, after: bytes, beside: bytes) -> None:
+    """`one` says what `chunks` does of a block that is nothing but one event, and nothing of any other."""
+    data = orjson.dumps(event)
+    made = mould(data, event, chunks(event))
+    if made is None:
+        return
+    for key in ("content", "reasoning"):
+        said = orjson.dumps({**event, "choices": [{**event["choices"][0], "delta": {key: text}}]})
+        for block in (b"data: " + said + b"\n\n" + after, b"data: " + data + beside + b"\n\n", after):
+            found, left = made.chunks(block, raw=False)
+            alone = made.one(block)
+            assert ([alone], b"") == (found, left) if alone is not None else len(found) != 1 or left != b""
+
+
+def test_a_block_that_is_shorter_than_what_stands_behind_a_text() -> None:
+    """It is no event, whatever it begins with."""
+    made = Mould(b"", b"x" * 20, "content", Chunk(delta={"content": "."}))
+    assert made.one(b'data: "a text of 12"\n') is None
+    assert made.one(b'data: "a"' + b"x" * 20 + b"\n\n") == Chunk(delta={"content": "a"})
+
+
 def _event(text: str, **beside: Any) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
     return b"data: " + orjson.dumps({"id": "c", **beside, "choices": [choice]}) + b"\n\n"

@@ -9,7 +9,7 @@ import gzip
 import pytest
 from msgspec.structs import replace
 
-from backends.http.base import Timeouts
+from backends.http.base import Standing, Timeouts
 from tests.backends.http.playing import KINDS, LONG, Client, Play, ask, closes, deaf, echo, resets
 from tests.backends.upstream import Asked, Handler, Upstream, hang
 from wire.errors import BackendError, Broken, TimedOut
@@ -46,6 +46,36 @@ def test_head_and_body(play: Play) -> None:
         assert "cookie" not in second.headers
 
     play(handler, test)
+
+
+def test_the_request_id(play: Play) -> None:
+    """Goes along as a header of its own, with standing headers and others; one that is no header is refused."""
+
+    async def test(client: Client, server: Upstream) -> None:
+        standing = Standing({"x": "1"})
+        for headers, name in ((standing, "r1"), ({"x": "1"}, "r2"), (standing, "r3"), (standing, "")):
+            async with client.post(server.url, b"{}", headers, LONG, name) as answer:
+                assert await answer.read() == b"{}"
+            told = server.asked[-1].headers
+            assert (told["x"], told.get("x-request-id", "")) == ("1", name)
+        with pytest.raises(Broken):
+            async with client.post(server.url, b"{}", standing, LONG, "a\r\nb: c"):
+                pass
+        assert len(server.asked) == 4
+
+    play(echo, test)
+
+
+def test_what_came_whole_is_what_is_read(play: Play) -> None:
+    """A client that has the body at once may say so. It is the same body, in one piece, and `read` still gives it."""
+
+    async def test(client: Client, server: Upstream) -> None:
+        async with client.post(server.url, b"{}", {}, LONG) as answer:
+            assert answer.whole in (None, b"{}")
+            assert await answer.read() == b"{}"
+            assert answer.whole is None
+
+    play(echo, test)
 
 
 def test_large_body_is_sent_once_and_whole(play: Play) -> None:

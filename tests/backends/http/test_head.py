@@ -1,12 +1,14 @@
 """Heads in both directions, without a socket."""
 
 import string
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.http.head import answer_head, ends_with_the_connection, request_head, target
+from backends.http.base import Standing
+from backends.http.head import Target, answer_head, ends_with_the_connection, request_head, target
 
 HERE = target("http://127.0.0.1:8000/v1/chat/completions")
 TOKEN = st.text(string.ascii_letters + string.digits + "!#$%&'*+.^_`|~-", min_size=1, max_size=12)
@@ -21,6 +23,33 @@ def test_a_request_head() -> None:
             "content-type: application/json\r\nx: ä\r\ncontent-length: 7\r\n\r\n"
         ).encode()
     )
+
+
+@given(st.dictionaries(TOKEN, st.text(max_size=20), max_size=5), st.text(max_size=20), st.integers(0, 10**9))
+def test_standing_headers(headers: dict[str, str], request_id: str, length: int) -> None:
+    """Written once or each time, one place or another, the request's id in its own argument or among them: the same lines, or refused."""
+
+    def lines(to: Target, headers: Mapping[str, str], request_id: str = "") -> list[bytes] | None:
+        try:
+            return sorted(request_head(to, headers, length, request_id).split(b"\r\n"))
+        except ValueError:
+            return None
+
+    headers = {name: value for name, value in headers.items() if name.lower() != "x-request-id"}
+    named = {**headers, "x-request-id": request_id} if request_id else headers
+    standing = Standing(headers)
+    for to in (HERE, target("http://h/%25"), HERE):
+        assert lines(to, standing, request_id) == lines(to, headers, request_id) == lines(to, named)
+
+
+def test_standing_headers_are_written_for_so_many_places() -> None:
+    """However many are asked, as where replicas come and go: what is kept is bounded."""
+    standing = Standing({"x": "1"})
+    kept: set[int] = set()
+    for number in range(200):
+        assert b"host: h%d\r\n" % number in request_head(target(f"http://h{number}"), standing, 0)
+        kept.add(len(standing.written))
+    assert max(kept) == 64
 
 
 def test_what_the_caller_may_overrule() -> None:

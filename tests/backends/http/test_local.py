@@ -224,6 +224,25 @@ def test_what_ends_too_early(loop: Loop, case: str, how: str) -> None:
     loop(handler, test)
 
 
+def test_a_body_that_came_with_its_head_is_there(loop: Loop) -> None:
+    """Nothing needs to be awaited for it, its connection is free, and `read` gives it once. One that is compressed must be read."""
+    packed = gzip.compress(b"hello")
+
+    async def test(client: LocalClient, server: Upstream) -> None:
+        async with client.post(server.url, b"{}", {}, LONG) as answer:
+            assert (answer.whole, answer.ended) == (b"hello", True)
+            assert await answer.read() == b"hello"
+            assert (answer.whole, await answer.read()) == (None, b"")
+
+    async def compressed(client: LocalClient, server: Upstream) -> None:
+        async with client.post(server.url, b"{}", {}, LONG) as answer:
+            assert answer.whole is None
+            assert await answer.read() == b"hello"
+
+    loop(says(OK + b"content-length: 5\r\n\r\nhello"), test)
+    loop(says(OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed) + packed), compressed)
+
+
 def test_what_came_before_the_end_is_given_first(loop: Loop) -> None:
     """A stream that breaks off has told its blocks before it says so."""
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.http.outbox import TOGETHER, Outbox
+from backends.http.outbox import JOINED, TOGETHER, Outbox
 
 
 class Socket(asyncio.Transport):
@@ -62,6 +62,49 @@ def test_a_socket_that_closes_meanwhile() -> None:
         gone.closed = True
         await asyncio.sleep(0)
         assert [name for name, _ in written] == ["a", "b"]
+
+    outbox(body)
+
+
+def test_what_is_written_to_one_socket_is_one_write() -> None:
+    """At once, where it was held for that and nobody else waits; up to a size, and never past what was written to others before."""
+
+    async def body(box: Outbox, socket: Callable[[str], Socket], written: list[tuple[str, bytes]]) -> None:
+        a, b = socket("a"), socket("b")
+        box.later(a, b"head ")
+        assert written == []
+        box.later(a, b"first")
+        assert written == [("a", b"head first")]
+        box.write(b, b"1")
+        box.write(b, b"2")
+        box.write(a, b"3")
+        box.later(a, b"4")
+        box.write(b, b"5")
+        await asyncio.sleep(0)
+        assert written[1:] == [("b", b"12"), ("a", b"34"), ("b", b"5")]
+        written.clear()
+        box.later(a, b"x")
+        await asyncio.sleep(0)
+        assert written == [("a", b"x")]
+        box.later(a, b"y" * JOINED)
+        box.write(a, b"z")
+        assert written == [("a", b"x")]
+        await asyncio.sleep(0)
+        assert [len(data) for _, data in written] == [1, JOINED, 1]
+
+    outbox(body)
+
+
+def test_what_was_held_for_a_socket_that_closes() -> None:
+    """It is dropped with what follows it."""
+
+    async def body(box: Outbox, socket: Callable[[str], Socket], written: list[tuple[str, bytes]]) -> None:
+        gone = socket("gone")
+        box.later(gone, b"x")
+        gone.closed = True
+        box.write(gone, b"y")
+        await asyncio.sleep(0)
+        assert written == []
 
     outbox(body)
 

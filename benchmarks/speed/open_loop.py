@@ -10,7 +10,7 @@ RATE = 2000
 
 
 def run(quick: bool) -> Part:
-    seconds, count = (1.5, 3) if quick else (5.0, 3)
+    seconds, count = (1.5, 3) if quick else (5.0, 5)
     body = _requests.chat("mock-j-d50")
     with bench() as here:
         weir = here.weir()

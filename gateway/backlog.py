@@ -90,7 +90,9 @@ class Backlog(Generic[T]):
             # Both before the queue is emptied, in this order: whoever puts meanwhile sets them again, so that nothing is left behind.
             self._pending.clear()
             self._awake = False
-            while self._queue:
+            # What waits now, and not what comes while that is written: a busy loop puts an item during every write, and the thread would
+            # go on one by one, taking the interpreter from the loop several times a request.
+            for _ in range(-(-len(self._queue) // BATCH)):
                 self._hand_over()
             if self._closing.is_set() and not self._queue:
                 break

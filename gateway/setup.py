@@ -207,16 +207,19 @@ class Live:
         """A request is over, and `make` makes its Record.
 
         From here on the Record is told: whoever reads what the observers keep calls `fold` first, so that nobody sees less. They get it
-        once its answer has gone out, with others: as soon as MANY wait, and within SOON. What waits is bounded by what one turn of the loop
-        can end; a process that is killed loses it. Records are made then, too: made, looked at and forgotten in a row, they stay in
-        the processor's cache, where one alone had to get its memory anew (7 us a request)."""
+        once its answer has gone out: at once while nobody else waits for an answer, else with others, as soon as MANY wait, and within
+        SOON. What waits is bounded by what one turn of the loop can end; a process that is killed loses it. Records are made then, too:
+        made, looked at and forgotten in a row, they stay in the processor's cache, where one alone has to get its memory anew. That counts
+        while others wait (7 us a request); while nobody does, 16 in a row are .4 ms for whoever comes then (added p99 of one connection
+        1.1 ms instead of .75)."""
         waiting = self._waiting
         waiting.append(make)
         if self._loop is None:
             self.fold()
-        elif len(waiting) == MANY:
+            return
+        if len(waiting) == MANY or self.in_flight <= 1:
             self._loop.call_soon(self._hand_over)
-        elif not self._timed:
+        if not self._timed:
             self._timed = True
             self._loop.call_later(SOON, self._in_time)
 

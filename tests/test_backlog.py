@@ -44,6 +44,41 @@ def test_batches_are_bounded() -> None:
     assert sizes == [BATCH, BATCH, 1]
 
 
+def test_what_comes_during_a_write_is_gathered_anew() -> None:
+    """A loop that puts one item during every write would else have each written by itself, without an end."""
+    got: list[list[int]] = []
+
+    async def whole() -> None:
+        backlog: Backlog[int]
+
+        def write(batch: list[int]) -> None:
+            got.append(batch)
+            if len(got) < 5:
+                backlog.put_all([len(got)] * 3)
+
+        backlog = Backlog(write, limit=100, name="t", every=0.0)
+        gathered = Counted()
+        backlog._closing = gathered
+        backlog.put(0)
+        backlog.start()
+        await until(lambda: len(got) == 5)
+        assert gathered.times == 5
+        assert await backlog.close(PATIENCE) == 0
+
+    asyncio.run(whole())
+    assert got == [[0], [1] * 3, [2] * 3, [3] * 3, [4] * 3]
+
+
+class Counted(threading.Event):
+    """How often it was waited for: how often the thread has gathered."""
+
+    times = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.times += 1
+        return super().wait(timeout)
+
+
 def test_several_at_once_are_taken_as_far_as_there_is_room() -> None:
     """In order, the first of them; how many were left out is said, and all of them after the end."""
     got: list[int] = []

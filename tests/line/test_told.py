@@ -140,6 +140,7 @@ def test_records_come_together_in_order_and_never_more_than_many() -> None:
         seen: list[list[str]] = []
         live = Live(None, [lambda records: seen.append([each.id for each in records])])  # type: ignore[arg-type]
         live.gather()
+        live.in_flight = 2
         for number in range(MANY):
             live.observe(made(f"r{number}"))
         assert seen == []
@@ -151,6 +152,23 @@ def test_records_come_together_in_order_and_never_more_than_many() -> None:
     assert asyncio.run(run()) == [[f"r{number}" for number in range(MANY)], ["late"]]
 
 
+@pytest.mark.parametrize(("in_flight", "at_once"), [(1, True), (2, False)])
+def test_a_record_waits_for_others_only_while_somebody_waits_for_an_answer(in_flight: int, at_once: bool) -> None:
+    """The last request there is (it counts itself) is told at the loop's next turn: then nobody is kept waiting by it."""
+
+    async def run() -> tuple[list[str], list[str]]:
+        seen: list[Record] = []
+        live = Live(None, [seen.extend])  # type: ignore[arg-type]
+        live.gather()
+        live.in_flight = in_flight
+        live.observe(made("r"))
+        before = [each.id for each in seen]
+        await asyncio.sleep(0)
+        return before, [each.id for each in seen]
+
+    assert asyncio.run(run()) == ([], ["r"] if at_once else [])
+
+
 def test_one_alone_comes_soon() -> None:
     """Nobody has to ask for it; and after the first such time there is a next one."""
 
@@ -158,6 +176,7 @@ def test_one_alone_comes_soon() -> None:
         seen: list[Record] = []
         live = Live(None, [seen.extend])  # type: ignore[arg-type]
         live.gather()
+        live.in_flight = 2
         for _ in range(2):
             live.observe(made("r"))
             assert seen == []

@@ -11,7 +11,8 @@ A `ping` says that somebody is still there while a model thinks without showing 
 in between gives up. A server that says nothing else for `silence` seconds is given up all the same.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,8 +20,8 @@ from pydantic import Field, field_validator
 
 from backends._passthrough import judged, presented
 from backends._secret import Secret
-from backends._steps import Hand, Steps
-from backends._upstream import encoded, linger, plain_url
+from backends._steps import Body, Steps
+from backends._upstream import encoded, plain_url
 from backends.base import BackendConfig, BackendResources
 from backends.http.base import Answer, Timeouts
 from wire import anthropic_request as wire
@@ -28,9 +29,8 @@ from wire import failures
 from wire.anthropic_answer import Reader
 from wire.errors import BackendError, Broken, TimedOut, Unavailable
 from wire.jsontext import parse
-from wire.types import Call, Chunk, Sink
+from wire.types import Call, Chunk
 
-"""Seconds for the body's end to come after message_stop, so that the connection can be kept."""
 _MOST_ERROR = 2**20
 _MOST_COUNT = 2**16
 _NEVER_UP = {
@@ -91,30 +91,23 @@ class Anthropic:
 
     def stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
         """Answer `call`. Raises BackendError; with `call.raw`, its status, body and head are the upstream's own."""
-        return Steps(self._steps(call))
+        return Steps(None, partial(self._begin, call))
 
-    async def _steps(self, call: Call) -> AsyncGenerator[list[Chunk], Sink | None]:
-        """What a block of the body brings, all at once."""
+    async def _begin(self, call: Call, steps: Steps) -> Sequence[Chunk]:
+        """What the first block of the body brings, and what reads the others in `steps`."""
         body = call.raw or encoded(self.name, self.body(call))
         try:
-            async with self._http.post(self._url, body, self._headers(call), self._timeouts(call)) as answer:
-                if not 200 <= answer.status < 300:
+            posted = self._http.post(self._url, body, self._headers(call), self._timeouts(call))
+            answer = await posted.__aenter__()
+            if not 200 <= answer.status < 300:
+                try:
                     raise failures.failure(self.name, answer.status, await answer.read(_MOST_ERROR), answer.headers)
-                reader = self._reader(call, answer)
-                hand = Hand(reader)
-                while await answer.pour(hand.take):
-                    if hand.found:
-                        hand.sink = yield hand.found
-                    if reader.done and not call.raw:
-                        if not answer.ended:
-                            await linger(answer)
-                        break
-                    if hand.silent() > self.config.silence and reader.streaming and not call.raw:
-                        raise TimedOut(f"{self.name}: pings only", phase="idle")
-                if found := reader.close():
-                    yield found
+                finally:
+                    await posted.__aexit__(None, None, None)
         except BackendError as exc:
-            raise self._judged(exc) from exc.__cause__
+            raise self.judged(call, exc) from exc.__cause__
+        steps.rest = rest = Body(self, call, posted, answer, self._reader(call, answer), steps)
+        return await rest.asend(None)
 
     async def count(self, call: Call) -> int:
         """Input tokens of `call`, as Anthropic counts them. Raises BackendError."""
@@ -139,7 +132,7 @@ class Anthropic:
                 if answer.status != 200:
                     raise failures.failure(self.name, answer.status, data, answer.headers)
         except BackendError as exc:
-            raise self._judged(exc) from exc.__cause__
+            raise self.judged(call, exc) from exc.__cause__
         try:
             counted = parse(data)["input_tokens"]
         except (ValueError, TypeError, KeyError, IndexError):
@@ -214,8 +207,11 @@ class Anthropic:
         name = self.config.key_header.lower()
         return {name: f"Bearer {key}" if name == "authorization" else key}
 
-    def _judged(self, exc: BackendError) -> BackendError:
+    def judged(self, call: Call, exc: BackendError) -> BackendError:
         return judged(self.name, exc) if self.config.auth == "passthrough" else exc
+
+    def late(self, call: Call, silent: float, heard: int) -> TimedOut | None:
+        return TimedOut(f"{self.name}: pings only", phase="idle") if silent > self.config.silence else None
 
     def _timeouts(self, call: Call) -> Timeouts:
         config = self.config

@@ -9,7 +9,6 @@ A server that sends [DONE] and then keeps the connection open costs that much, n
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -18,20 +17,17 @@ from pydantic import Field, field_validator
 
 from backends._passthrough import judged, presented
 from backends._secret import Secret
-from backends._steps import Hand, Steps
-from backends._upstream import encoded, linger, plain_url
+from backends._steps import Body, Steps
+from backends._upstream import encoded, plain_url
 from backends.base import BackendConfig, BackendResources
-from backends.http.base import Answer, Standing, Timeouts
+from backends.http.base import Standing, Timeouts
 from wire import failures
 from wire.errors import BackendError, TimedOut, Unavailable
 from wire.openai import MOST_BODY, Reader, answered, response_format, says, streams
-from wire.types import Call, Chunk, Sink
+from wire.types import Call, Chunk
 
 _MOST_ERROR = 2**20
 """Bytes of an error body that are read."""
-
-Posted = AbstractAsyncContextManager[Answer]
-"""A request under way: leaving it ends it."""
 
 _NEVER_UP = {
     "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "openai-organization",
@@ -112,7 +108,8 @@ class OpenAI:
             answer = await posted.__aenter__()
             good = 200 <= answer.status < 300
             if good and (call.raw or streams(answer.headers)):
-                steps.rest = self._read(call, posted, answer)
+                reader = Reader(self.name, answer.headers, faithful=bool(call.raw))
+                steps.rest = rest = Body(self, call, posted, answer, reader, steps)
             else:
                 try:
                     if not good:
@@ -127,36 +124,14 @@ class OpenAI:
                     if not answer.ended:
                         await posted.__aexit__(None, None, None)
         except BackendError as exc:
-            raise self._judged(call, exc) from exc.__cause__
-        return await anext(steps.rest)
-
-    async def _read(self, call: Call, posted: Posted, answer: Answer) -> AsyncGenerator[list[Chunk], Sink | None]:
-        """What each block of the body brings, all at once. Closes `posted`."""
-        try:
-            reader = Reader(self.name, answer.headers, faithful=bool(call.raw))
-            hand = Hand(reader)
-            while await answer.pour(hand.take):
-                if hand.found:
-                    hand.sink = yield hand.found
-                if reader.done and not call.raw:
-                    if not answer.ended:
-                        await linger(answer)
-                    break
-                if hand.silent() > self._silence(call, reader.heard) and reader.streaming and not call.raw:
-                    # Keep-alive comments hold the connection open for ever; they are no answer.
-                    raise TimedOut(f"{self.name}: keep-alives only", phase="idle" if reader.heard else "first_byte")
-            if found := reader.close():
-                yield found
-        except BackendError as exc:
-            raise self._judged(call, exc) from exc.__cause__
-        finally:
-            await posted.__aexit__(None, None, None)
+            raise self.judged(call, exc) from exc.__cause__
+        return await rest.asend(None)
 
     def body(self, call: Call) -> dict[str, Any]:
         """The request as this upstream wants it. The caller's body is not changed. Raises BackendError."""
         body = {**call.body, "model": self._model or call.model or call.body.get("model")}
         if call.live:
-            options = body.get("stream_options")
+            options = body.get("stream_options") or {}
             kept = options if isinstance(options, (dict, Mapping)) else {}  # a dict is told at once
             body |= {"stream": True, "stream_options": {**kept, "include_usage": True}}
         else:
@@ -186,7 +161,7 @@ class OpenAI:
         wanted = response_format(constraint)
         return body if wanted is None else {**body, "response_format": wanted}
 
-    def _judged(self, call: Call, exc: BackendError) -> BackendError:
+    def judged(self, call: Call, exc: BackendError) -> BackendError:
         return self.judge(call, judged(self.name, exc) if self._passthrough else exc)
 
     def judge(self, call: Call, exc: BackendError) -> BackendError:
@@ -237,5 +212,8 @@ class OpenAI:
         # No total: how long a stream that was let through may last is not this rung's affair.
         return Timeouts(connect, min(self.config.first_byte, seconds), self.config.idle)
 
-    def _silence(self, call: Call, heard: int) -> float:
-        return self.config.idle if heard else self._timeouts(call).first_byte
+    def late(self, call: Call, silent: float, heard: int) -> TimedOut | None:
+        limits = self._timeouts(call)
+        if silent <= (limits.idle if heard else limits.first_byte):
+            return None
+        return TimedOut(f"{self.name}: keep-alives only", phase="idle" if heard else "first_byte")

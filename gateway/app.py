@@ -46,12 +46,13 @@ from gateway.settings.mistakes import ConfigError
 from gateway.settings.watch import Fingerprint
 from gateway.setup import Live, Setup
 from gateway.shadow import Shadow
+from gateway.surface.admission import LimitsOf
 from gateway.surface.app import Endpoint, Surface
 from gateway.surface.count import Count
 from gateway.surface.embeddings import Embeddings
 from gateway.surface.exchange import Receive, Scope, Send
 from gateway.surface.listing import Listing
-from gateway.surface.models import Door, LimitsOf
+from gateway.surface.models import Door
 from gateway.surface.ops import operations
 from gateway.surface.responses import Kept, ResponsesDoor, Shelf
 from gateway.tending import Tending, findings

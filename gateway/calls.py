@@ -30,14 +30,21 @@ MEND = "Your last answer was rejected: {detail}. Answer again, and only with wha
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
-def constraint_for(story: Story, rung: Rung) -> Constraint | None:
-    """The caller's own constraint; else the route's, which is for small rungs only: a large one reads the prompt as it was written."""
-    own, route = story.asked.constraint, story.route
-    if own is not None:
-        return own
+def imposed(story: Story, rung: Rung) -> Constraint | None:
+    """The route's constraint, which holds where the caller has none of his own (`asked.constraint or imposed(story, rung)`). For small
+    rungs only: a large one reads the prompt as it was written."""
+    route = story.route
     if route is None or route.constraint is None or story.straight or not route.small(rung):
         return None
     return route.constraint
+
+
+def template_for(story: Story, rung: Rung) -> str | None:
+    """What an answer of `rung` is to be `render`ed with: the route's template, where it answers to the route's constraint."""
+    route = story.route
+    if route is None or route.render is None or story.asked.constraint is not None or imposed(story, rung) is None:
+        return None
+    return route.render
 
 
 def fitted(story: Story) -> Plan:
@@ -84,7 +91,7 @@ def learnt(story: Story, attempt: AttemptStory) -> None:
 
 def canonical_of(story: Story, rung: Rung, drafts: Sequence[Draft]) -> str:
     """What `rung` said, all choices together: equal strings mean equal answers."""
-    wanted = constraint_for(story, rung)
+    wanted = story.asked.constraint or imposed(story, rung)
     schema = wanted.value if wanted is not None and wanted.kind == "schema" and isinstance(wanted.value, dict) else None
     tools = {name: tool.parameters for name, tool in _tools(story.asked.body.get("tools") or ()).items()}
     return "\0".join(canonical(d.text, d.tool_calls, schema=schema, tools=tools) for d in drafts)
@@ -127,7 +134,7 @@ def _may_flow(story: Story, attempt: AttemptStory) -> bool:
         and asked.wants.n == 1
         and not forced
         and story.plan.agreement not in BESIDE
-        and constraint_for(story, attempt.rung) is None
+        and not (asked.constraint or imposed(story, attempt.rung))
     )
 
 
@@ -193,7 +200,7 @@ def call_for(
     return Call(
         body if attempt is None else _bent(story, attempt, body),
         seconds,
-        asked.constraint or constraint_for(story, rung),
+        asked.constraint or imposed(story, rung),
         live,
         asked.wants.logprobs or (rung.scorer is not None and not story.straight),
         query.text,
@@ -272,7 +279,7 @@ def ask_of(story: Story, rung: Rung) -> Ask:
     body = asked.body
     offered = body.get("tools")
     return Ask(
-        asked.constraint or constraint_for(story, rung),
+        asked.constraint or imposed(story, rung),
         _tools(offered) if offered else {},
         body.get("tool_choice"),
         body.get("parallel_tool_calls") is False,
@@ -299,16 +306,16 @@ def _tools(offered: Sequence[Mapping[str, Any]]) -> dict[str, Tool]:
 
 
 def rendered(story: Story, attempt: AttemptStory, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-    """`chunks`, or the route's `render` of them where the route imposed the constraint that they answer to."""
-    route = story.route
-    if route is None or route.render is None or story.asked.constraint or not constraint_for(story, attempt.rung):
+    """`chunks`, or what the caller reads in their place (`template_for`)."""
+    template = template_for(story, attempt.rung)
+    if template is None:
         return chunks
     drafts = attempt.gate.fold.drafts()
     if any(draft.tool_calls or draft.refusal for draft in drafts):
         return chunks  # no answer to the constraint: there is nothing to render
     out: list[Chunk] = []
     for draft in drafts:
-        text = render(route.render, draft.text) if draft.text else draft.text
+        text = render(template, draft.text) if draft.text else draft.text
         out.append(Chunk(choice=draft.choice, delta={"role": "assistant", "content": text}, finish=draft.finish))
     usage = attempt.gate.fold.usage
     return [*out, Chunk(usage=usage)] if usage is not None else out

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gateway.decide import Decision, Route, decide
 from gateway.plan import Plan, plan
-from gateway.setup import Live, Target
+from gateway.setup import Live, Setup, Target
 from gateway.story import Story
 from wire.errors import NotFound
 from wire.hashing import portion
@@ -51,8 +51,15 @@ async def choose(live: Live, story: Story) -> None:
     ):
         decision, first = Decision(known_loop[0], "tool_loop"), known_loop[1]
     else:
-        routed = _route(story)
-        decision = routed if isinstance(routed, Decision) else await routed
+        started, failed = setup.clock(), ""
+        try:
+            found = _scores(setup, query)
+            story.scores = found if isinstance(found, Scores) else await found
+        except Exception as exc:
+            failed, story.scores = _failed(exc)
+        finally:
+            story.router_seconds = setup.clock() - started
+        decision = Decision(setup.default, failed) if failed else decide(story.scores, setup.routes, setup.default)
     route = setup.routes[decision.route]
     story.route, story.mode, story.decision = route, route.mode, decision
     if bypassed or decision.route in live.bypass.routes:
@@ -80,46 +87,29 @@ def held_out(route: Route, query: Query) -> bool:
     return portion("holdout", query.tenant, query.session) < route.holdout
 
 
-def _route(story: Story) -> Decision | Coroutine[Any, Any, Decision]:
+def _scores(setup: Setup, query: Query) -> Scores | Coroutine[Any, Any, Scores]:
     """Ask the router. Rules and tables answer without waiting for anything: they are done after one step, and need no timer (0.5 us
-    instead of 4.1). Of others, what brings their decision."""
-    setup = story.setup
-    clock = setup.clock
-    started = clock()
+    instead of 4.1). Of others, what brings their scores in time. Raises what the router raises."""
+    scoring = setup.router.score(query)
     try:
-        scoring = setup.router.score(story.asked.query)
-        try:
-            waits = scoring.send(None)
-        except StopIteration as done:
-            scores: Scores = done.value
-        else:
-            return _waited(story, _Begun(scoring, waits), started)
-    except Exception as exc:
-        story.router_seconds = clock() - started
-        return _unscored(story, exc)
-    story.router_seconds = clock() - started
-    story.scores = scores
-    return decide(scores, setup.routes, setup.default)
+        waits = scoring.send(None)
+    except StopIteration as done:
+        scores: Scores = done.value
+        return scores
+    return _in_time(setup.settings.router.deadline, _Begun(scoring, waits))
 
 
-async def _waited(story: Story, scoring: "_Begun", started: float) -> Decision:
-    """`_route`, of a router that waits for something."""
-    setup = story.setup
-    try:
-        async with asyncio.timeout(setup.settings.router.deadline):
-            story.scores = await scoring
-    except Exception as exc:
-        return _unscored(story, exc)
-    finally:
-        story.router_seconds = setup.clock() - started
-    return decide(story.scores, setup.routes, setup.default)
+async def _in_time(seconds: float, scoring: "_Begun") -> Scores:
+    """Raises TimeoutError, and what the router raises."""
+    async with asyncio.timeout(seconds):
+        return await scoring
 
 
-def _unscored(story: Story, exc: Exception) -> Decision:
-    """The router was late, or raised."""
-    late = isinstance(exc, TimeoutError)
-    story.scores = Scores({}, source="timeout" if late else f"error: {type(exc).__name__}")
-    return Decision(story.setup.default, "router_timeout" if late else "router_error")
+def _failed(exc: Exception) -> tuple[str, Scores]:
+    """Of a router that was late, or raised: the decision's reason, and scores that say so."""
+    if isinstance(exc, TimeoutError):
+        return "router_timeout", Scores({}, source="timeout")
+    return "router_error", Scores({}, source=f"error: {type(exc).__name__}")
 
 
 class _Begun:

@@ -147,6 +147,12 @@ def accepted(plan: Plan, only: Tried) -> bool:
     return not (only.running or only.stopped or only.error or only.calls or only.purpose)
 
 
+def begun(plan: Plan, only: Tried, rung: int, content: bool) -> bool:
+    """Does this attempt's answer go out while it comes, and has it begun? It is the only one, of a `rung` that need not prove its answers;
+    content: some of it has come."""
+    return content and not (plan.strict or plan.small(rung) or only.stopped or only.error or only.purpose)
+
+
 def by_table(plan: Plan, attempts: Sequence[Attempt], budget: Budget) -> Step:
     """As `next_step`, of any past."""
     hopeless: Attempt | None = None

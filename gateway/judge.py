@@ -31,7 +31,7 @@ Judgement = tuple[Verdict, list[Verdict]]
 
 
 async def judge(validators: Sequence[Validator], drafts: Sequence[Draft], ask: Ask) -> Judgement:
-    """`judgement`, waited for."""
+    """As `judgement`, for who waits in any case."""
     found = judgement(validators, drafts, ask)
     return found if isinstance(found, tuple) else await found
 
@@ -40,7 +40,7 @@ def judgement(
     validators: Sequence[Validator], drafts: Sequence[Draft], ask: Ask, said: "_Said | None" = None
 ) -> Judgement | Awaitable[Judgement]:
     """No choice at all has failed, and as long as one of them grows nothing passes. To be waited for only where a foreign validator is
-    asked: most routes have none, and need no coroutine (1 us). said: what checks before these said."""
+    asked: most routes have none, and need no coroutine (1 us). said: what the checks before `validators` said."""
     if not drafts:
         nothing = Verdict("fail", "truncated", "finished", "no choice in the answer")
         return nothing, [nothing]

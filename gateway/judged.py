@@ -21,7 +21,7 @@ from msgspec import structs
 
 from gateway import money
 from gateway.aside import ask, askable, call_of, twin
-from gateway.calls import constraint_for, render
+from gateway.calls import render, template_for
 from gateway.decide import Route
 from gateway.offpath import OffPath
 from gateway.record import JudgedRecord
@@ -146,9 +146,9 @@ def _answer(story: Story, delivered: AttemptStory) -> Any:
     draft = _draft(delivered)
     if draft.tool_calls:
         return [{"name": call.name, "arguments": call.arguments} for call in draft.tool_calls]
-    imposed = story.asked.constraint is None and constraint_for(story, delivered.rung) is not None
-    if imposed and story.route is not None and story.route.render is not None:
-        return render(story.route.render, draft.text)
+    template = template_for(story, delivered.rung)
+    if template is not None:
+        return render(template, draft.text)
     return draft.text or draft.refusal
 
 

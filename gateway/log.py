@@ -62,6 +62,8 @@ class Log:
         self._off = off
         self._clock = clock
         self._backlog: Backlog[bytes] = Backlog(self._write, limit=limit, name="weir-log", every=0.05)
+        self._put: Callable[[list[bytes]], int] = self._at_once
+        """Takes lines, and says how many it did not."""
 
     def event(self, name: str, /, *, level: str = "info", **fields: Any) -> None:
         """One line about the process. Raises nothing; a value that JSON does not know becomes the name of its type."""
@@ -73,26 +75,26 @@ class Log:
     def requests(self, records: Sequence[Record]) -> None:
         """The one line of each request."""
         if not self._off:
-            self._lines(access_lines(records))
+            self.dropped += self._put(access_lines(records))
 
     def line(self, data: bytes) -> None:
         """One line that is encoded already, newline included. Never waits once `start` was called; raises nothing."""
         if not self._off:
-            self._lines([data])
-
-    def _lines(self, lines: list[bytes]) -> None:
-        if not self._backlog.running:
-            self._write(lines)
-        else:
-            self.dropped += self._backlog.put_all(lines)
+            self.dropped += self._put([data])
 
     def start(self) -> None:
         """From now on a thread writes. Called once, by the lifespan."""
         self._backlog.start()
+        self._put = self._backlog.put_all
 
     async def close(self, seconds: float = 1.0) -> None:
         """Write what waits, for at most `seconds`."""
+        self._put = self._at_once
         self.dropped += await self._backlog.close(seconds)
+
+    def _at_once(self, lines: list[bytes]) -> int:
+        self._write(lines)
+        return 0
 
     def _write(self, lines: list[bytes]) -> None:
         try:

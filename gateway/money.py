@@ -14,6 +14,8 @@ PER = 1_000_000
 CHARS_PER_TOKEN = 4
 """Where nobody counted: OpenAI's rule of thumb for English."""
 _UNKNOWN = Tokens()
+_PLAIN = {"role", "content"}
+"""What most messages say, and nothing else."""
 _MAPPING = (dict, Mapping)
 """For isinstance: what nearly all are is told at once, a Mapping by a call into Python."""
 
@@ -48,9 +50,12 @@ def estimate(body: Json, answer_chars: int = 0) -> Tokens:
     chars = 0
     for message in _items(body.get("messages")):
         if isinstance(message, _MAPPING):
-            chars += _message_chars(message)
+            content = message.get("content")
+            chars += len(content) if isinstance(content, str) else _text_chars(content)
+            if not message.keys() <= _PLAIN:
+                chars += _chars_beside(message)
     form = body.get("response_format")
-    schema = form.get("json_schema") if isinstance(form, _MAPPING) else None
+    schema = form.get("json_schema") if form and isinstance(form, _MAPPING) else None
     for value in (body.get("tools"), body.get("functions"), schema):
         if value:
             chars += _json_chars(value)
@@ -62,11 +67,9 @@ def tokens_of(chars: int) -> int:
     return -(-max(0, chars) // CHARS_PER_TOKEN)
 
 
-def _message_chars(message: Mapping[str, Any]) -> int:
-    chars = 0
-    for name in ("content", "refusal", "name"):
-        if text := message.get(name):
-            chars += len(text) if isinstance(text, str) else _text_chars(text)
+def _chars_beside(message: Mapping[str, Any]) -> int:
+    """Characters of what a message may say beside its role and content."""
+    chars = _text_chars(message.get("refusal")) + _text_chars(message.get("name"))
     if calls := message.get("tool_calls"):
         for call in _items(calls):
             function = call.get("function") if isinstance(call, _MAPPING) else None

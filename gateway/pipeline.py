@@ -27,7 +27,7 @@ from gateway.calls import (
     validators_for,
 )
 from gateway.choose import choose
-from gateway.escalate import Deliver, Start, Stop, accepted, effect, needed, next_step
+from gateway.escalate import Deliver, Start, Stop, accepted, begun, effect, needed, next_step
 from gateway.fold import Fold
 from gateway.judge import fails, judgement
 from gateway.plan import COMPANION, OPINIONS, Budget, GiveUp, can_climb
@@ -120,8 +120,10 @@ async def _open(live: Live, story: Story, race: Race) -> Opening:
     due = story.started + (story.setup.settings.server.deadline if route is None else route.seconds)
     while True:
         now = clock()
-        if len(attempts) == 1 and accepted(story.plan, attempts[0]):  # a snapshot would tell the same
-            return _delivered(story, race, attempts[0])
+        if len(attempts) == 1:  # a snapshot of it would tell the same
+            only = attempts[0]
+            if accepted(story.plan, only) or begun(story.plan, only, only.index, only.gate.fold.begun):
+                return _delivered(story, race, only)
         step = next_step(story.plan, story.snapshots() if attempts else (), Budget(due - now))
         if isinstance(step, Start):
             _start(live, story, race, step)
@@ -139,8 +141,9 @@ async def _open(live: Live, story: Story, race: Race) -> Opening:
         latest = attempts[-1]
         chunks: list[Chunk] = []
         event: Came | Ended | None
-        if race.alone and not latest.live:  # its answer comes whole: nothing is to be decided before its end
-            event = await race.rest(min(due, latest.deadline) - now, chunks)
+        if race.alone and latest.growing is None:  # nothing is to be decided from one chunk to the next
+            seconds = min(due, latest.deadline) - now
+            event = await (race.more(seconds) if latest.live else race.rest(seconds, chunks))
         else:
             event = await race.event(min([due, *(tried.deadline for tried in attempts if tried.running)]) - now)
         ended = _taken_in(live, story, race, event, chunks, due)
@@ -229,7 +232,7 @@ def _taken_in(
     that of all, at `due`. Returns the one whose answer has come to its end."""
     now = story.setup.clock()
     attempt = story.attempts[-1 if event is None else event.number]
-    for chunk in (event.chunk,) if isinstance(event, Came) else chunks:
+    for chunk in event.chunks if isinstance(event, Came) else chunks:
         attempt.came = True
         attempt.chunks += 1
         if attempt.first is None:
@@ -320,11 +323,13 @@ async def _more(story: Story, winner: AttemptStory, race: Race, sink: Sink | Non
             event = await race.more(idle, _through(story, winner, race, idle, sink, gone))
         finally:  # also when the caller leaves: the Record tells what he got
             _went(winner, gone)
-    if event is not None and not isinstance(event, Ended):
+    if isinstance(event, Came):
         if lags:
-            return _flow(story, winner, race, event)
-        winner.chunks += len(event)
-        return winner.gate.pass_on(event)
+            return _flow(story, winner, race, event.chunks)
+        if race.drained():
+            winner.end(story.setup.clock())
+        winner.chunks += len(event.chunks)
+        return winner.gate.pass_on(event.chunks)
     error = event.error if event is not None else TimedOut(f"'{winner.rung.name}' stopped sending", phase="idle")
     winner.end(story.setup.clock(), error)
     if event is None:

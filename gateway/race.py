@@ -14,7 +14,7 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from functools import cached_property, partial
-from typing import Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct, field
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 class Came(Struct, frozen=True):
     number: int
-    chunk: Chunk
+    chunks: Sequence[Chunk]
 
 
 class Ended(Struct, frozen=True):
@@ -152,11 +152,9 @@ class Race(Struct, eq=False, dict=True):
             await _closed(source)
 
     async def event(self, seconds: float) -> Came | Ended | None:
-        """The next event of an attempt that was not stopped; None after `seconds` without one."""
-        alone = self.alone
-        if alone is not None:
-            chunk = await self._read(alone.source.__anext__, seconds)
-            return Came(alone.number, chunk) if isinstance(chunk, Chunk) else chunk
+        """The next event of an attempt that was not stopped, one chunk or its end; None after `seconds` without one."""
+        if self.alone is not None:
+            return await self._read(partial(_step, self.alone.source), seconds)
         try:
             async with asyncio.timeout(max(seconds, 0)):
                 while True:
@@ -168,35 +166,34 @@ class Race(Struct, eq=False, dict=True):
         except TimeoutError:
             return None
 
-    def more(self, seconds: float, sink: Sink | None = None) -> Awaitable[Sequence[Chunk] | Ended | None]:
+    def more(self, seconds: float, sink: Sink | None = None) -> Coroutine[Any, Any, Came | Ended | None]:
         """As `event`, of the one attempt that runs: all its chunks that came together, where its backend can say so (`backends._steps`).
         sink: gets them where they come, and whoever waits here is woken only for what it does not take. By `until` it gives more time."""
         alone = self.alone
         if alone is None:
-            return self._one(seconds)
+            return self.event(seconds)
         return self._read(alone.step if sink is None else partial(alone.step, sink), seconds)
 
-    async def _one(self, seconds: float) -> Sequence[Chunk] | Ended | None:
-        event = await self.event(seconds)
-        return [event.chunk] if isinstance(event, Came) else event
+    def drained(self) -> bool:
+        """Has the attempt that runs alone come to its end with what `more` brought of it? Then that need not be asked for."""
+        if self.alone is None or getattr(self.alone.source, "over", False) is not True:
+            return False
+        self.alone = None
+        self.deadlines.until.pop(self, None)
+        return True
 
-    def rest(self, seconds: float, chunks: list[Chunk]) -> Coroutine[Any, Any, Ended | None]:
+    def rest(self, seconds: float, chunks: list[Chunk]) -> Coroutine[Any, Any, Came | Ended | None]:
         """The end of the attempt that runs `alone`; all that still comes of it goes into `chunks`. None after `seconds` without an end.
         For an answer that comes whole (6 us less than its chunk and its end as events)."""
         assert self.alone is not None
         return self._read(self.alone.step, seconds, chunks.extend)
 
-    @overload
-    async def _read(self, ask: Callable[[], Awaitable[T]], seconds: float) -> T | Ended | None: ...
-
-    @overload
     async def _read(
-        self, ask: Callable[[], Awaitable[T]], seconds: float, keep: Callable[[T], None]
-    ) -> Ended | None: ...
-
-    async def _read(
-        self, ask: Callable[[], Awaitable[T]], seconds: float, keep: Callable[[T], None] | None = None
-    ) -> T | Ended | None:
+        self,
+        ask: Callable[[], Awaitable[Sequence[Chunk]]],
+        seconds: float,
+        keep: Callable[[Sequence[Chunk]], None] | None = None,
+    ) -> Came | Ended | None:
         """What `ask` brings of the attempt that runs alone, or its end. keep: is given it, and `ask` is asked until the end."""
         assert self.alone is not None
         number = self.alone.number
@@ -205,10 +202,10 @@ class Race(Struct, eq=False, dict=True):
         if self.until:
             self.until = 0.0
         self.deadlines.set(self, seconds)
-        found: T | Ended | None = None
+        found: Came | Ended | None = None
         try:
             if keep is None:
-                found = await ask()
+                found = Came(number, await ask())
             else:
                 source = self.alone.source
                 while not self._expired:  # a source may swallow that it was stopped
@@ -250,7 +247,7 @@ class Race(Struct, eq=False, dict=True):
         try:
             async with aclosing(source) as chunks:
                 async for chunk in chunks:
-                    await self._queue.put(Came(number, chunk))
+                    await self._queue.put(Came(number, [chunk]))
             error = None
         except BackendError as exc:
             error = exc

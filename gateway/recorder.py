@@ -74,11 +74,12 @@ class Recorder:
         lines = []
         for record in records:
             try:
-                if record.id in ring:  # the newest of an id is kept, as the newest
-                    del ring[record.id]
-                ring[record.id] = record
+                id = record.id
+                if id in ring:  # the newest of an id is kept, as the newest
+                    del ring[id]
+                ring[id] = record
                 encode_into(record, buffer)
-                ring[record.id] = line = bytes(buffer)
+                ring[id] = line = bytes(buffer)
                 lines.append(line)
             except Exception as exc:
                 self._foreign(exc)

@@ -232,21 +232,17 @@ class Live:
         """What cannot be made, and who raises, changes nothing for anybody else: it is counted."""
         waiting, self._waiting = self._waiting, []
         for at in range(0, len(waiting), MANY):
-            records = self._made(waiting[at : at + MANY])
+            records = []
+            for make in waiting[at : at + MANY]:
+                try:
+                    records.append(make())
+                except Exception:
+                    self.observer_errors += 1
             for observer in self.observers:
                 try:
                     observer(records)
                 except Exception:
                     self.observer_errors += 1
-
-    def _made(self, waiting: Sequence[Callable[[], Record]]) -> list[Record]:
-        records = []
-        for make in waiting:
-            try:
-                records.append(make())
-            except Exception:
-                self.observer_errors += 1
-        return records
 
     def gather(self) -> None:
         """From now on Records may wait for each other. In a running loop."""

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from gateway import money
 from gateway.aside import ask, askable, check, twin
-from gateway.calls import ask_of, canonical_of, constraint_for, render
+from gateway.calls import ask_of, canonical_of, render, template_for
 from gateway.canonical import canonical
 from gateway.confidence import Second
 from gateway.decide import Route, Rung
@@ -136,10 +136,10 @@ def _result(story: Story, aside: Story, attempt: AttemptStory) -> Result:
 
 def _canonical(story: Story, rung: Rung, draft: Draft) -> str:
     """The answer in the form in which two are compared; rendered first, where the caller would have read it so."""
-    constraint = constraint_for(story, rung)
+    ask, template = ask_of(story, rung), template_for(story, rung)
+    constraint, text = ask.constraint, draft.text
     schema = constraint.value if constraint is not None and constraint.kind == "schema" else None
-    text = draft.text
-    if story.route is not None and story.route.render is not None and story.asked.constraint is None and constraint:
-        text, schema = render(story.route.render, text), None
-    tools = {name: tool.parameters for name, tool in ask_of(story, rung).tools.items()}
+    if template is not None:
+        text, schema = render(template, text), None
+    tools = {name: tool.parameters for name, tool in ask.tools.items()}
     return canonical(text, draft.tool_calls, schema=schema, tools=tools)

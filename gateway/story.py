@@ -237,24 +237,28 @@ class Story(Struct, eq=False, dict=True):
         now = setup.clock() if self.over is None else self.over
         outcome = self.outcome()
         mine: AttemptRecord | None = None
+        answer: Sequence[Draft] = ()
         reasons: Sequence[Reason | None] = ()
-        if delivered is not None and len(self.attempts) == 1 and self._taken(self.attempts[0]):  # as nearly always
-            mine = self._attempt(delivered, None, now)
+        if delivered is not None and len(self.attempts) == 1 and delivered.error is None and not self.degraded:
+            # As nearly always: there is one, and it was taken.
+            answer = delivered.gate.fold.drafts()
+            mine = self._attempt(delivered, answer, None, now)
             attempts, upstream, cost = [mine], mine.seconds, mine.cost
         else:
             reasons = self._reasons()
             attempts, upstream, cost = [], 0.0, 0.0
             for attempt, rejected in zip(self.attempts, reasons, strict=True):
-                told = self._attempt(attempt, rejected, now)
+                drafts = attempt.gate.fold.drafts()
+                told = self._attempt(attempt, drafts, rejected, now)
                 attempts.append(told)
                 upstream += told.seconds
                 cost += told.cost
                 if attempt is delivered:
-                    mine = told
+                    mine, answer = told, drafts
         served, finish, chars, calls, used = "", "", 0, 0, NONE
         if mine is not None and delivered is not None:
             served, used, finish, chars = mine.rung, mine.tokens, mine.finish, -delivered.gate.dropped
-            for draft in delivered.gate.fold.drafts():
+            for draft in answer:
                 if draft.tool_calls:
                     calls += len(draft.tool_calls)
                     chars += _size(draft)
@@ -315,7 +319,9 @@ class Story(Struct, eq=False, dict=True):
         found = [reason for attempt, reason in self._rejected(reasons) if below is None or attempt.index < below]
         return found[-1] if found else ""
 
-    def _attempt(self, attempt: AttemptStory, rejected: Reason | None, now: float) -> AttemptRecord:
+    def _attempt(
+        self, attempt: AttemptStory, drafts: Sequence[Draft], rejected: Reason | None, now: float
+    ) -> AttemptRecord:
         rung, error, started, fold = attempt.rung, attempt.error, attempt.started, attempt.gate.fold
         used = attempt.tokens(self)
         model, tier, simulated, message = rung.digest, "", False, ""
@@ -331,7 +337,6 @@ class Story(Struct, eq=False, dict=True):
             outcome = "rejected" if rejected else "stopped"
         # Checks that say no probability say the same again and again.
         verdicts, sure = (_kept if attempt.known is None else _told)(tuple(attempt.verdicts))
-        drafts = fold.drafts()
         return AttemptRecord(
             attempt.number,
             rung.name,

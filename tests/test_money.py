@@ -73,6 +73,10 @@ def test_the_estimate_takes_four_characters_for_a_token() -> None:
     assert estimate({"messages": [{"role": "user", "content": parts}]}).input == 2
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{} "}}
     assert estimate({"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]}).input == 1
+    assert estimate({"messages": [{"content": "x" * 8, "name": "four"}]}).input == 3
+    assert estimate({"messages": [{"role": "assistant", "tool_calls": [call]}]}).input == 1
+    told = {"role": "assistant", "content": None, "refusal": parts[:1], "name": "four"}
+    assert estimate({"messages": [told]}).input == 3
     assert estimate({"tools": [{"a": 1}]}).input == 3  # [{"a":1}]
     schema = {"name": "n", "schema": {}}  # {"name":"n","schema":{}}
     assert estimate({"response_format": {"type": "json_schema", "json_schema": schema}}).input == 6

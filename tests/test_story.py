@@ -8,7 +8,7 @@ from msgspec import structs
 
 from gateway.confidence import Second
 from gateway.decide import Decision, Route, Rung
-from gateway.escalate import accepted
+from gateway.escalate import accepted, begun
 from gateway.plan import Agreement, Plan
 from gateway.record import VERSION, Facts, Seconds, VerdictRecord
 from gateway.setup import Setup
@@ -241,6 +241,21 @@ def test_an_attempt_is_accepted_as_its_snapshot_is(
     one = attempt(made, verdict=verdict, **{"running": False, **more})
     (snapshot,) = made.snapshots()
     assert accepted(made.plan, one) == accepted(made.plan, snapshot)
+
+
+@given(st.booleans(), st.booleans(), st.sampled_from(["", "stop", "error"]))
+def test_an_attempt_has_begun_as_its_snapshot_has(content: bool, top: bool, over: str) -> None:
+    """As above, of an answer that goes out as it comes."""
+    made = story()
+    made.plan = Plan((SMALL, LARGE))
+    one = attempt(made, index=int(top))
+    if content:
+        one.gate.feed(Chunk(delta={"content": "a"}))
+    if over:
+        one.stop(102.0) if over == "stop" else one.end(102.0, TimedOut("late"))
+    (snapshot,) = made.snapshots()
+    told = begun(made.plan, one, one.index, one.gate.fold.begun)
+    assert told == begun(made.plan, snapshot, snapshot.rung, snapshot.begun) == (content and top and not over)
 
 
 def test_a_record_tells_of_the_moment_when_the_request_was_over() -> None:

@@ -72,6 +72,11 @@ class Reader:
         self._thoughts = 0
         self._spoke = False
 
+    @property
+    def over(self) -> bool:
+        """The answer is complete: `close` brings nothing more and raises nothing. faithful: never known before."""
+        return self.done and not self._faithful and self._finished
+
     def feed(self, block: bytes) -> list[Chunk]:
         """The chunks that `block` completes. Raises BackendError."""
         if self.streaming:

@@ -1,16 +1,14 @@
 """Canonical JSON and the short hashes by which tasks, schemas and configurations are known."""
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import orjson
 
-_SORTED = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-
-
-def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces: equal values give equal bytes."""
-    return orjson.dumps(value, option=_SORTED)
+canonical: Callable[[Any], bytes] = partial(orjson.dumps, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+"""JSON with sorted keys and no spaces: equal values give equal bytes."""
 
 
 def portion(*parts: str) -> float:
@@ -24,5 +22,5 @@ def short_hash(value: Any) -> str:
     """First 16 hex digits of SHA-256 over the canonical JSON of `value`; "" for nothing (None, "", [], {})."""
     if not value and value is not False and value != 0:
         return ""
-    data = value if isinstance(value, bytes) else orjson.dumps(value, option=_SORTED)
+    data = value if isinstance(value, bytes) else canonical(value)
     return hashlib.sha256(data).hexdigest()[:16]

@@ -6,7 +6,6 @@ these bytes are: what stands around a JSON string does not depend on it. 0.7 us 
 """
 
 import re
-from typing import Any
 
 from orjson import JSONDecodeError, loads
 
@@ -33,7 +32,8 @@ class Mould:
         self._key = key
         self._choice = chunk.choice
         self._extra = chunk.extra
-        self._others = {name: value for name, value in chunk.delta.items() if name != key}
+        self._others = {**chunk.delta}
+        del self._others[key]
 
     def one(self, block: bytes) -> Chunk | None:
         """The chunk of a block that is one such event, as blocks mostly are, without its bytes. None: see `chunks`."""
@@ -80,22 +80,24 @@ def mould(data: bytes, value: Json, found: list[Chunk]) -> Mould | None:
     if chunk.finish is not None or chunk.logprobs is not None or chunk.usage is not None:
         return None
     delta = chunk.delta
-    texts = [key for key in TEXTS if delta.get(key)]
-    if len(texts) != 1 or type(delta[texts[0]]) is not str or delta.get("tool_calls"):
+    key = ""
+    for name in TEXTS:
+        if delta.get(name):
+            if key:
+                return None
+            key = name
+    if not key or type(delta[key]) is not str or delta.get("tool_calls"):
         return None
-    key, text = texts[0], delta[texts[0]]
+    text = delta[key]
     for place in _PLACES[key].finditer(data):
         before, after = data[: place.start(1)], data[place.end(1) :]
         try:
             other = parse(before + place[1][:-1] + b'."' + after)
         except ValueError:
             continue
-        if other == _with(value, key, f"{text}."):  # so this is the text, and nothing else hangs on it
-            return Mould(before, after, key, chunk)
+        said = other["choices"][0]["delta"]
+        if said[key] == f"{text}.":  # so this is the text
+            said[key] = text
+            if other == value:  # and nothing else hangs on it
+                return Mould(before, after, key, chunk)
     return None
-
-
-def _with(event: Json, key: str, text: str) -> dict[str, Any]:
-    """`event`, of one choice, with another text."""
-    choice = event["choices"][0]
-    return {**event, "choices": [{**choice, "delta": {**choice["delta"], key: text}}]}

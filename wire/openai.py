@@ -145,6 +145,11 @@ class Reader:
         self.heard = 0
         """Events that said something; comments do not count."""
 
+    @property
+    def over(self) -> bool:
+        """The answer is complete: `close` brings nothing more and raises nothing. faithful: never known before."""
+        return self.done and not self._faithful and bool(self._finished) and self._open <= self._finished
+
     def feed(self, block: bytes) -> list[Chunk]:
         """The chunks that `block` completes. Raises BackendError."""
         known, splitter = self._mould, self._splitter

@@ -54,7 +54,8 @@ class Splitter:
 
     def feed(self, block: bytes) -> list[Event]:
         """The events that `block` completes. Raises EventTooLarge."""
-        if not self.begun and self._started and len(block) <= self._limit and (usual := _usual(block)):
+        if not self.begun and len(block) <= self._limit and (usual := _usual(block)):
+            self._started = True
             return usual
         buffer = self.begun + block if self.begun else block
         if self._newlines_only and b"\r" in block:

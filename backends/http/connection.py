@@ -124,20 +124,16 @@ class Connection(asyncio.Protocol):
             self._pump()
         return waiter
 
-    def wait(self, until: float) -> asyncio.Future[bool]:
-        """Resolved by whatever is new: the head, a block, the end, an error, or that `until` (loop time) has come."""
+    def wait(
+        self, until: float, take: Callable[[bytes], bool] | None = None, spell: float = 0.0
+    ) -> asyncio.Future[bool]:
+        """Resolved by whatever is new: the head, a block, the end, an error, or that `until` (loop time) has come. take: gets the blocks
+        before the last where they come, and each gives `spell` more seconds. True: `take` returned False. Raises what `take` raises."""
         waiter = self._waiter = self._loop.create_future()
-        self._take = None
+        self._take, self._spell = take, spell
         self._until = until
         if until < self._timer_at:
             self._watch()
-        return waiter
-
-    def pour(self, until: float, spell: float, take: Callable[[bytes], bool]) -> asyncio.Future[bool]:
-        """As `wait`, but the blocks before the last go to `take` where they come, and each gives `spell` more seconds. True: `take`
-        returned False. Raises what `take` raises."""
-        waiter = self.wait(until)
-        self._take, self._spell = take, spell
         return waiter
 
     def take(self) -> bytes:

@@ -27,7 +27,7 @@ from types import TracebackType
 
 from backends.http.base import Timeouts
 from backends.http.connection import Connection
-from backends.http.head import Target, answer_head, request_head, target
+from backends.http.head import Target, request_head, target
 from backends.http.inflate import Inflate
 from backends.http.outbox import Outbox
 from backends.http.pool import CLOSED, Pool
@@ -186,7 +186,7 @@ class Exchange:
 
     def _read_head(self, conn: Connection) -> Mapping[str, str]:
         try:
-            head = answer_head(conn.fields)
+            head = self._pool.seen.head(conn.fields)
             if head.coding:
                 self._inflate = Inflate(head.coding, self._pool.origin)
         except ValueError as exc:
@@ -224,11 +224,14 @@ class Exchange:
             conn = self._conn
             plain = conn is not None and self._inflate is None and limits.total is None and not self._first
             if conn is not None and plain and not (conn.filled or conn.whole or conn.error):
-                declined = await conn.pour(self._client.loop.time() + limits.idle, limits.idle, take)
+                declined = await conn.wait(self._client.loop.time() + limits.idle, take, limits.idle)
                 if declined:
                     return True
             # The first block, the last, the end, what is no plain body or went wrong: the usual way.
-            block = await (self._block() if self._inflate is None else self._decoded())
+            if conn is not None and conn.filled and self._inflate is None:
+                block = self._taken(conn)
+            else:
+                block = await (self._block() if self._inflate is None else self._decoded())
             if not block:
                 return False
             if not take(block):

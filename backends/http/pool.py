@@ -45,7 +45,7 @@ class Pool:
         self.origin = "{}:{}".format(*to.place)
         self.leased = 0
         self.idle: list[Connection] = []
-        self._seen = Seen()
+        self.seen = Seen()
         self._house = house
         self._turns: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
 
@@ -157,7 +157,7 @@ class Pool:
 
         def make() -> Connection:
             nonlocal conn
-            conn = Connection(house.loop, house.max_head, self, house.outbox, self._seen)
+            conn = Connection(house.loop, house.max_head, self, house.outbox, self.seen)
             return conn
 
         try:

@@ -88,15 +88,7 @@ def certificate_of(bench: Bench) -> tuple[str, str]:
 
 
 def litellm(bench: Bench) -> Target:
-    target = _litellm(bench, "litellm", features=True)
-    try:
-        checking(target)
-        if not metrics_of(target):
-            raise Dead("litellm exports no metrics of requests, though told to")
-    except (Dead, OSError):
-        bench.stop(target)  # it would take from the core that is measured
-        raise
-    return target
+    return _seen(bench, _litellm(bench, "litellm", features=True), checking, counting)
 
 
 def litellm_plain(bench: Bench) -> Target:
@@ -133,6 +125,12 @@ def _litellm(bench: Bench, name: str, *, features: bool) -> Target:
     return bench.wait_for(Target(name, port), bench.start(command, bench.gateway_core, environ))
 
 
+def counting(target: Target) -> None:
+    """See that LiteLLM's own metrics tell of requests. After `checking`, which makes some. Raises Dead, OSError."""
+    if not metrics_of(target):
+        raise Dead("litellm exports no metrics of requests, though told to")
+
+
 def metrics_of(target: Target) -> int:
     """How many requests LiteLLM's own metrics page tells of; it counts behind the answer, so it is asked until it tells. Raises OSError."""
     count = 0.0
@@ -154,13 +152,8 @@ def portkey(bench: Bench) -> Target:
     schema = {"schema": _requests.SCHEMA["json_schema"]["schema"]}
     guard = {"default.jsonSchema": schema, "deny": True}
     config = {"provider": "openai", "custom_host": bench.upstream, "output_guardrails": [guard]}
-    target = _portkey(bench, "portkey", (f"x-portkey-config: {orjson.dumps(config).decode()}",))
-    try:
-        checking(target)
-    except (Dead, OSError):
-        bench.stop(target)
-        raise
-    return target
+    headers = (f"x-portkey-config: {orjson.dumps(config).decode()}",)
+    return _seen(bench, _portkey(bench, "portkey", headers), checking)
 
 
 def portkey_plain(bench: Bench) -> Target:
@@ -181,6 +174,17 @@ def checking(target: Target) -> None:
     statuses = [post(target, body)[0] for _ in range(2 * SLOPPY_EVERY)]
     if 200 not in statuses or set(statuses) == {200}:
         raise Dead(f"{target.name} does not check answers: of {len(statuses)}, {statuses.count(200)} passed")
+
+
+def _seen(bench: Bench, target: Target, *checks: Callable[[Target], None]) -> Target:
+    """`target`, once none of `checks` raises: what one of them raises is raised here, and the target is stopped."""
+    try:
+        for check in checks:
+            check(target)
+    except (Dead, OSError):
+        bench.stop(target)  # it would take from the core that is measured
+        raise
+    return target
 
 
 PEERS: Mapping[str, Callable[[Bench], Target]] = {

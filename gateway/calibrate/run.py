@@ -13,7 +13,7 @@ from gateway.calibrate.collect import Answer, Away, Kept, Progress, collect, key
 from gateway.calibrate.file import COMMON, About, answers_of, data_digest, table, write
 from gateway.calibrate.labelled import Case, llm_right, right
 from gateway.calibrate.measure import Measured, Sample, feasible, measure
-from gateway.calls import ask_of, canonical_of, constraint_for, fitted, render
+from gateway.calls import ask_of, canonical_of, fitted, render, template_for
 from gateway.confidence import CalibrationError, Evidence, Second
 from gateway.confidence.outlook import spoken
 from gateway.confidence.parting import said as said_by
@@ -176,8 +176,8 @@ async def sample_of(
     story: Story, case: Case, rung: Rung, answer: Answer | None, companion: Rung | None, other: Answer | None
 ) -> Sample:
     """What came of one labelled request. companion, other: the second small model and what it said."""
-    constraint = constraint_for(story, rung)
     ask = ask_of(story, rung)
+    constraint = ask.constraint
     tools = {name: tool.parameters for name, tool in ask.tools.items()}
     opinion = llm_right(case, constraint, tools)
     if answer is None or not answer.drafts:
@@ -208,8 +208,8 @@ async def sample_of(
 
 def _readings(story: Story, rung: Rung, draft: Draft) -> list[Draft]:
     """The answer, and as the caller would read it where the route renders it."""
-    template = story.route.render if story.route is not None else None
-    if template is None or story.asked.constraint is not None or constraint_for(story, rung) is None:
+    template = template_for(story, rung)
+    if template is None:
         return [draft]
     return [draft, structs.replace(draft, text=render(template, draft.text))]
 

@@ -80,7 +80,7 @@ def understand(raw: bytes, dialect: str, headers: Mapping[str, str], setup: "Set
     import orjson
 
     from gateway.dialects.base import Caller, Dialect
-    from gateway.surface.models import check_constraint
+    from gateway.surface.schema import check_constraint
     from wire.errors import BadRequest
     from wire.kinds import kinds
 
@@ -96,7 +96,8 @@ def understand(raw: bytes, dialect: str, headers: Mapping[str, str], setup: "Set
         raise BadRequest(message, param="body", code="invalid_json") from None
     spoken: Dialect = import_module(f"gateway.dialects.{dialect}")
     asked = spoken.understand(body, raw, Caller(headers=headers))
-    check_constraint(asked, setup, spoken.schema_param)
+    if asked.constraint is not None:
+        check_constraint(asked.constraint, setup.edge, spoken.schema_param)
     return asked
 
 

@@ -172,9 +172,8 @@ def constraint_of(body: dict[str, Any]) -> Constraint | None:
     if len(written) > KEPT:
         return _constraint(wanted)
     kept, constraint = _known_constraint(written)
-    if (
-        constraint is not None and constraint.value is not None
-    ):  # the very schema that is looked for in it later (`says`)
+    if constraint is not None and constraint.value is not None:
+        # With the very schema that is looked for in it later (`says`).
         body["response_format"] = {**kept, "json_schema": {**kept["json_schema"]}}
     return constraint
 

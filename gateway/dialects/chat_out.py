@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from gateway.dialects import functions
 from gateway.dialects.base import Stamp
@@ -102,15 +103,13 @@ def writer(asked: Asked, stamp: Stamp) -> "Writer":
     return Writer(asked, stamp)
 
 
-class _Choice:
-    __slots__ = ("argued", "calls", "finish", "named")
-
-    def __init__(self) -> None:
-        self.finish: str | None = None
-        self.calls = CallNumbers()
-        self.named: set[int] = set()
-        self.argued: set[int] = set()
-        """Calls (our index) that have arguments by now."""
+class _Choice(Struct, eq=False):
+    finish: str | None = None
+    calls: CallNumbers | None = None
+    """Once a call has come."""
+    named: set[int] = set()
+    argued: set[int] = set()
+    """Calls (our index) that have arguments by now."""
 
 
 class Writer:
@@ -154,9 +153,9 @@ class Writer:
             if index not in self._choices:  # clients index into a list: lower choices must come first
                 out.append(self._open(index))
         choice = self._choices[chunk.choice]
-        mended = self._delta(delta, choice)
+        mended = self._delta(delta, choice) if delta else {}
         calls = mended.pop("tool_calls", None)
-        logprobs = _logprobs(chunk.logprobs, self._asked)
+        logprobs = _logprobs(chunk.logprobs, self._asked) if chunk.logprobs else None
         if mended or logprobs:
             out.append(self._event(chunk.choice, mended, None, logprobs))
         if calls:  # apart from the text: some clients (AutoGen) read only one of the two in a delta
@@ -168,13 +167,14 @@ class Writer:
     def end(self) -> bytes:
         out = [self._open(0)] if not self._choices else []
         for index, choice in sorted(self._choices.items()):
-            # "{}", never "": every client parses the arguments of a tool without any.
-            silent = sorted(set(range(len(choice.calls))) - choice.argued)
-            for ours in silent:
-                out.append(
-                    self._event(index, {"tool_calls": [{"index": ours, "function": {"arguments": "{}"}}]}, None, None)
-                )
-            out.append(self._event(index, {}, finish_reason(choice.finish, len(choice.calls) > 0, self._asked), None))
+            called = choice.calls is not None
+            if choice.calls is not None:
+                # "{}", never "": every client parses the arguments of a tool without any.
+                silent = sorted(set(range(len(choice.calls))) - choice.argued)
+                for ours in silent:
+                    arguments = {"tool_calls": [{"index": ours, "function": {"arguments": "{}"}}]}
+                    out.append(self._event(index, arguments, None, None))
+            out.append(self._event(index, {}, finish_reason(choice.finish, called, self._asked), None))
         if self._asked.wants.usage:
             out.append(_sse({**self._extra, **self._base, "choices": [], "usage": self._usage or NO_USAGE}))
         out.append(DONE)
@@ -227,6 +227,8 @@ class Writer:
         return mended
 
     def _call(self, call: Json, position: int, choice: _Choice) -> dict[str, Any]:
+        if choice.calls is None:
+            choice.calls = CallNumbers()
         known = len(choice.calls)
         ours = choice.calls(call, position)
         function = call.get("function")

@@ -1,4 +1,5 @@
-"""Every Prometheus series, and the one observer that folds a Record into them.
+"""Every Prometheus series, and the one observer that folds a Record into them: `series` says which there are, `counting` counts Records,
+`registry` is what the rest of the gateway tells and asks.
 
 Labels come from the configuration and from closed lists only: anything else becomes "other", nothing becomes "none". So the
 number of series is bounded by the configuration, whatever clients send (a requested model name as a label has filled the
@@ -11,7 +12,7 @@ enough to call it from a thread (`asyncio.to_thread`); it lets go of the interpr
 """
 
 from gateway.metrics.labels import ATTEMPT_OUTCOMES, ERROR_CODES, MODES, OUTCOMES, REASONS
-from gateway.metrics.series import Finding, Held, Metrics
+from gateway.metrics.registry import Finding, Held, Metrics
 from gateway.metrics.spills import escalations, had_to
 
 __all__ = [

@@ -55,11 +55,12 @@ def count_each(counters: Iterable[QuickCounter], times: int) -> None:
         counter._value._value += times
 
 
-def add_each(counters: Iterable[tuple[int, QuickCounter]], columns: Sequence[Sequence[float]]) -> None:
-    """`inc` each counter by each amount of the column whose number stands with it. No column is empty."""
+def add_each(
+    counters: Iterable[tuple[int, QuickCounter]], columns: Sequence[Sequence[float]], totals: Mapping[int, float]
+) -> None:
+    """`inc` each counter by each amount of the column whose number stands with it. No column is empty; `totals`: their sums."""
     for at, counter in counters:
-        amounts = columns[at]
-        total = sum(amounts)
+        amounts, total = columns[at], totals[at]
         if min(amounts) >= 0 and total < MOST:
             counter._value._value += total
         else:  # a negative, an absurd one, or no number
@@ -67,24 +68,26 @@ def add_each(counters: Iterable[tuple[int, QuickCounter]], columns: Sequence[Seq
                 counter.inc(amount)
 
 
-def observe_each(histograms: Iterable[tuple[int, Quick]], columns: Sequence[Sequence[float]]) -> None:
-    """`observe` each amount of its column in each histogram. Amounts of one kind that come together fall in few buckets: in order, a bucket
-    is looked for once and not for each (0.8 us for eight in two buckets instead of 1.5)."""
+def observe_each(
+    histograms: Iterable[tuple[int, Quick]], columns: Sequence[Sequence[float]], totals: Mapping[int, float]
+) -> None:
+    """The same for histograms. Amounts of one kind that come together fall in few buckets: in order, a bucket is looked for once and not
+    for each (0.8 us for eight in two buckets instead of 1.5)."""
     for at, histogram in histograms:
-        amounts = columns[at]
-        rising, total = sorted(amounts), sum(amounts)
+        amounts, total = columns[at], totals[at]
+        rising = sorted(amounts)
         if not (rising[0] >= 0 and total < MOST):
             for amount in amounts:
                 histogram.observe(amount)
             continue
         histogram._sum._value += total
         buckets, bounds = histogram._buckets, histogram._upper_bounds
-        done, count = 0, len(rising)
-        while done < count:
-            bucket = bisect_left(bounds, rising[done])
+        done, bucket = 0, bisect_left(bounds, rising[0])
+        while rising[-1] > bounds[bucket]:
             until = bisect_right(rising, bounds[bucket], done)
             buckets[bucket]._value += until - done
-            done = until
+            done, bucket = until, bisect_left(bounds, rising[until])
+        buckets[bucket]._value += len(rising) - done
 
 
 M = TypeVar("M", Counter, QuickCounter, Gauge, Quick)

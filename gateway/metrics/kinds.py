@@ -67,6 +67,8 @@ class Children(Struct):
     """A column of `rows`, and who is counted up by its amounts."""
     observed: Sequence[tuple[int, Quick]]
     """A column of `rows`, and who observes its amounts."""
+    read: frozenset[int]
+    """The columns that somebody takes."""
     rows: list[tuple[float, ...]] = []
     """The amounts of those that are not counted yet."""
 
@@ -75,26 +77,26 @@ class Children(Struct):
         """takers: by column of `rows`, who takes these amounts; nobody, where there are none in this kind."""
         pairs = [(at, taker) for at, column in enumerate(takers) for taker in column]
         added = [(at, taker) for at, taker in pairs if isinstance(taker, QuickCounter)]
-        return cls(once, added, [(at, taker) for at, taker in pairs if isinstance(taker, Quick)])
+        observed = [(at, taker) for at, taker in pairs if isinstance(taker, Quick)]
+        return cls(once, added, observed, frozenset(at for at, _ in pairs))
 
     def count(self) -> int:
         """`rows`: column by column, so that a series is looked at once for all of them. Returns how many were left out, because what would
         be counted of them is no number."""
         rows, self.rows = self.rows, []
         columns, lost = list(zip(*rows, strict=True)), 0
-        read = {at for at, _ in (*self.added, *self.observed)}
-        try:
-            for at in read:
-                sum(columns[at])
+        try:  # all sums before the first number is changed
+            totals = {at: sum(columns[at]) for at in self.read}
         except TypeError:
-            sound = [row for row in rows if all(isinstance(row[at], int | float) for at in read)]
+            sound = [row for row in rows if all(isinstance(row[at], int | float) for at in self.read)]
             lost = len(rows) - len(sound)
             if not sound:
                 return lost
             rows, columns = sound, list(zip(*sound, strict=True))
+            totals = {at: sum(columns[at]) for at in self.read}
         count_each(self.once, len(rows))
-        add_each(self.added, columns)
-        observe_each(self.observed, columns)
+        add_each(self.added, columns, totals)
+        observe_each(self.observed, columns, totals)
         return lost
 
 

@@ -7,9 +7,9 @@ from fastapi import FastAPI
 
 from gateway.dialects import messages
 from gateway.setup import Live
+from gateway.surface.admission import request_id_of
 from gateway.surface.exchange import HEADER_BYTES, Exchange, Receive, Scope, Send
 from gateway.surface.listing import Listing
-from gateway.surface.models import request_id_of
 from wire.errors import BadRequest, NotFound, WeirError
 
 

@@ -14,8 +14,9 @@ from gateway import money
 from gateway.calls import SPOKEN
 from gateway.dialects import messages
 from gateway.setup import Live, Setup
-from gateway.surface.exchange import ClientLeft, Exchange, Presence
-from gateway.surface.models import LimitsOf, admitted, request_id_of
+from gateway.surface.admission import LimitsOf, admitted, request_id_of
+from gateway.surface.exchange import ClientLeft, Exchange
+from gateway.surface.presence import Presence
 from wire.errors import BackendError, NotFound, WeirError
 from wire.types import Call
 

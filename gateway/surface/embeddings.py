@@ -15,8 +15,9 @@ from gateway.log import Log
 from gateway.record import AttemptRecord, Facts, Outcome, Record, Seconds
 from gateway.refusal import upstream
 from gateway.setup import Live, Setup
-from gateway.surface.exchange import ClientLeft, Exchange, Presence
-from gateway.surface.models import LimitsOf, admitted, log_cause, request_id_of, trace_of, unanswered
+from gateway.surface.admission import LimitsOf, admitted, log_cause, request_id_of, trace_of, unanswered
+from gateway.surface.exchange import ClientLeft, Exchange
+from gateway.surface.presence import Presence
 from wire.errors import BackendError, NotFound, TimedOut, WeirError
 from wire.traceparent import Trace
 from wire.types import Tokens
@@ -37,7 +38,7 @@ class Embeddings:
         told = {"x-request-id": request_id, "x-weir-request-id": request_id}
         started = setup.clock()
         accept = None if exchange.arrived is None else started - exchange.arrived
-        trace = trace_of(self._live, exchange)
+        trace = None if self._live.sample is None else trace_of(exchange, self._live.sample)
         self._live.in_flight += 1
         try:
             caller, _, body = await admitted(self._live, setup, self._limits, exchange, told)

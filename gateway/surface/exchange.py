@@ -1,19 +1,16 @@
-"""One HTTP exchange over ASGI: reading a bounded body, noticing that the caller left, answering once."""
+"""One HTTP exchange over ASGI: reading a bounded body, answering once."""
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from itertools import chain
 from time import perf_counter
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from msgspec import Struct
 
 from gateway.access.keys import Caller, Keys
+from gateway.surface.headers import HeaderLines, head_lines, plain_headers, plain_value, public_headers
 from wire.errors import BadRequest, TooLarge
 
 T = TypeVar("T")
@@ -22,23 +19,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = "application/json"
-CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"})
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "proxy-connection",
-        "host",
-        "content-length",
-    }
-)
-
-
-HIDDEN = CREDENTIALS | HOP_BY_HOP
+_WHOLE = b"content-type: application/json\r\n%b%bcontent-length: %d\r\n"
 
 ARRIVED = "weir.arrived"
 """In the scope's `state`: when the server was handed the last bytes of the request's head, as `time.perf_counter` tells it."""
@@ -189,18 +170,25 @@ class Exchange:
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         self.started = True
-        raw = [(name.encode("latin-1"), _plain(value).encode("latin-1", "replace")) for name, value in headers.items()]
+        raw = [
+            (name.encode("latin-1"), plain_value(value).encode("latin-1", "replace")) for name, value in headers.items()
+        ]
         await self._hand({"type": "http.response.start", "status": status, "headers": raw})
 
-    async def stream(self, headers: Mapping[str, str]) -> None:
-        """As `start`, of a 200 that is streamed; not for HEAD."""
+    async def stream(self, headers: Mapping[str, str], *usual: HeaderLines) -> None:
+        """As `start`, of a 200 that is streamed; not for HEAD. usual: more headers."""
         if self.responder is None:
+            for more in usual:
+                headers = {**headers, **more.headers}
             await self.start(200, headers)
             return
         self.started = self._streams = True
+        lines = head_lines(headers)
+        for more in usual:
+            lines += more.lines
         began = perf_counter()
         try:
-            await self.responder.begin(200, head_lines(headers))
+            await self.responder.begin(200, lines)
         finally:
             self.writing += perf_counter() - began
 
@@ -237,22 +225,22 @@ class Exchange:
             await waits
 
     def put(
-        self, status: int, data: bytes, headers: Mapping[str, str], standing: "Standing | None" = None
+        self, status: int, data: bytes, headers: Mapping[str, str], usual: HeaderLines | None = None
     ) -> Awaitable[None] | None:
-        """As `whole`; None: it is written, as nearly all are at once, else await that. standing: more headers."""
+        """As `whole`; None: it is written, as nearly all are at once, else await that. usual: more headers."""
         if not self._read and self.method == "POST":
             headers = {**headers, "connection": "close"}  # what was not read would be taken for the next request
         body = b"" if self.method == "HEAD" else data
         self.started = True
         responder = self.responder
         if responder is None or "content-type" in headers or "content-length" in headers:
-            more = {} if standing is None else standing.headers
+            more = {} if usual is None else usual.headers
             headers = {"content-type": JSON, **headers, **more, "content-length": str(len(data))}
             if responder is None:
                 return self._all(status, headers, body)
             head = head_lines(headers)
         else:
-            head = _WHOLE % (head_lines(headers), b"" if standing is None else standing.lines, len(data))
+            head = _WHOLE % (head_lines(headers), b"" if usual is None else usual.lines, len(data))
         began = perf_counter()
         try:
             waits = responder.answer(status, head, body, keep="connection" not in headers)
@@ -275,150 +263,5 @@ class Exchange:
         await self.whole(status, orjson.dumps(value), headers)
 
 
-def plain_headers(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """A scope's headers, names in lower case."""
-    return {
-        _lower(name) if len(name) <= NAME_KEPT else name.decode("latin-1").lower(): value.decode("latin-1")
-        for name, value in lines
-    }
-
-
-def public_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name not in HIDDEN}
-
-
-NAME_KEPT = 64
-"""Bytes of a header's name that is remembered."""
-
-
-@lru_cache(maxsize=512)
-def _lower(name: bytes) -> str:
-    """A header's name, lower case. Requests differ in values, seldom in names."""
-    return name.decode("latin-1").lower()
-
-
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the request body is larger than {limit} bytes (limits.body_bytes)", param="body")
-
-
-class Presence(Struct, eq=False):
-    """`async with Presence(exchange) as group`: what lasts as long as the caller is there. When he goes before his answer is complete, all
-    of it is cancelled and it ends in ClientLeft. After `Exchange.body`, in the task that the application is called in. A task group, which
-    is made when it gets its first task: most requests have none (a TaskGroup takes 2.3 us).
-
-    Where the server cannot call (`Responder.watch`), a task of the group waits for the message that says so: 10 us a request more.
-    """
-
-    exchange: Exchange
-    host: asyncio.Task[Any] | None = None
-    """The task that has entered, until it leaves."""
-    _group: asyncio.TaskGroup | None = None
-    _waiter: asyncio.Task[None] | None = None
-    _gone: bool = False
-    _before: int = 0
-
-    def create_task(self, coro: Coroutine[Any, Any, T], /) -> asyncio.Task[T]:
-        """As TaskGroup's. The first time, from the task that has entered."""
-        group = self._group
-        if group is None:
-            group = asyncio.TaskGroup()
-            with suppress(StopIteration):
-                group.__aenter__().send(None)  # it waits for nothing
-            self._group = group
-        return group.create_task(coro)
-
-    async def __aenter__(self) -> Self:
-        responder = self.exchange.responder
-        host: asyncio.Task[Any] | None = responder.task if responder is not None else None
-        if host is None:
-            host = asyncio.current_task()
-            assert host is not None
-        self.host = host
-        self._before = host.cancelling()
-        if responder is not None:
-            responder.watch(self._leave)
-        else:
-            self._waiter = self.create_task(self._wait())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None and self._group is None and not self._gone:  # as nearly all end
-            self.host = None
-            return
-        if self._waiter is not None:
-            self._waiter.cancel()
-            self._waiter = None  # its end would keep all of this alive until garbage is collected
-        try:
-            if self._group is not None:
-                await self._group.__aexit__(kind, error, trace)
-            elif error is not None:
-                raise error
-        except asyncio.CancelledError:
-            if not self._end():
-                raise
-            raise ClientLeft from None
-        except BaseException:
-            self._end()
-            raise
-        if self._end():
-            raise ClientLeft
-
-    async def _wait(self) -> None:
-        await self.exchange.left()
-        self._leave()
-
-    def _leave(self) -> None:
-        if self.host is not None and not self._gone:
-            self._gone = True
-            self.host.cancel()
-
-    def _end(self) -> bool:
-        """Our own cancel is taken back, whatever became of it. Has the caller left, and nobody else cancelled?"""
-        host, self.host = self.host, None
-        return self._gone and host is not None and host.uncancel() <= self._before
-
-
-def head_lines(headers: Mapping[str, str]) -> bytes:
-    """Header lines. Raises ValueError for a name that is none, or that says how the connection is framed. Names come from us and from
-    upstreams, values from callers too. Twelve headers: 1.5 us; uvicorn, which looks at each name and each value, takes 8."""
-    values = tuple(headers.values())
-    if not "".join(values).isprintable():
-        values = tuple([_plain(value) for value in values])
-    text = _form(tuple(headers)) % values
-    return text.encode("latin-1", "replace")
-
-
-_WHOLE = b"content-type: application/json\r\n%b%bcontent-length: %d\r\n"
-
-
-class Standing(Struct, frozen=True):
-    """Headers that many answers have: made into lines once (0.15 us each). None of the body's or the connection's."""
-
-    headers: Mapping[str, str]
-    lines: bytes
-
-    @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Self:
-        """Raises as `head_lines`."""
-        return cls(headers, head_lines(headers))
-
-
-@lru_cache(maxsize=128)
-def _form(names: tuple[str, ...]) -> str:
-    """Header lines with a place for each value."""
-    for name in names:
-        lower = name.lower()
-        if not _NAME.fullmatch(lower) or lower == "transfer-encoding" or (lower != name and lower in HOP_BY_HOP):
-            raise ValueError("a header that an answer cannot have")
-    return "".join(f"{name.lower().replace('%', '%%')}: %s\r\n" for name in names)
-
-
-_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def _plain(value: str) -> str:
-    """As a header value: no line breaks, no other control characters."""
-    return value if value.isprintable() else _CONTROL.sub(" ", value)

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
-from gateway.surface.exchange import Head, plain_headers, public_headers
+from gateway.surface.exchange import Head
+from gateway.surface.headers import plain_headers, public_headers
 
 KNOWN_BYTES = 4096
 """Of a head that is remembered."""

@@ -21,8 +21,9 @@ from gateway.log import Log
 from gateway.setup import Live
 from gateway.store import Guarded, StoreError
 from gateway.story import Story
+from gateway.surface.admission import LimitsOf, request_id_of
 from gateway.surface.exchange import Exchange
-from gateway.surface.models import Door, LimitsOf, request_id_of
+from gateway.surface.models import Door
 from wire.errors import BadRequest, NoAnswer, NotFound, WeirError
 from wire.types import Asked, Json
 

@@ -8,6 +8,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from backends._steps import Steps
 from backends.base import BackendResources
 from backends.openai import OpenAI, OpenAIConfig
 from tests.backends.upstream import Asked, Handler, Upstream, event, hang
@@ -241,6 +242,35 @@ def test_broken_streams(blocks: tuple[bytes, ...], kind: type[BackendError]) -> 
         with pytest.raises(BackendError) as caught:
             await collect(backend, call(live=True))
         assert type(caught.value) is kind
+
+    run(handler, test)
+
+
+@pytest.mark.parametrize("finish", ["stop", None])
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_end_that_came_with_the_last_chunks(finish: str | None, ended: bool) -> None:
+    """Is known with them, where the body has ended as well and the answer is complete; else it is told by the next step."""
+    go = asyncio.Event()
+
+    async def handler(asked: Asked) -> None:
+        await asked.stream(STREAM[1], end=False)
+        await go.wait()
+        last = chunk({"content": "lo"}, finish) + event("[DONE]")
+        await asked.send(b"%x\r\n%b\r\n" % (len(last), last) + b"0\r\n\r\n" * ended)
+        if not ended:
+            await asyncio.sleep(60)
+
+    async def test(backend: OpenAI, server: Upstream) -> None:
+        stream = backend.stream(call(live=True))
+        assert isinstance(stream, Steps)
+        assert text_of(list(await stream.step())) == "hel"
+        assert not stream.over
+        go.set()
+        assert text_of(list(await stream.step())) == "lo"
+        assert stream.over == (ended and finish is not None)
+        for error in (StopAsyncIteration if finish else Broken, StopAsyncIteration):
+            with pytest.raises(error):
+                await stream.step()
 
     run(handler, test)
 

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any, cast
 
 import pytest
 
-from backends._steps import Hand, Steps
+from backends._steps import Body, Reading, Steps
 from wire.errors import Broken
 from wire.openai import Reader
 from wire.sse import encode
-from wire.types import Chunk, Sink
+from wire.types import Call, Chunk, Sink
 
 STREAM = {"content-type": "text/event-stream"}
 
@@ -20,6 +21,11 @@ def chunk(text: str) -> Chunk:
 
 def block(*texts: str) -> bytes:
     return b"".join(encode(b'{"choices":[{"index":0,"delta":{"content":"%b"}}]}' % text.encode()) for text in texts)
+
+
+def read_by(reader: Reading) -> Body:
+    """As far as it needs no upstream."""
+    return Body(cast(Any, None), Call(body={}, seconds=1), cast(Any, None), cast(Any, None), reader, Steps())
 
 
 def test_one_by_one_and_in_steps() -> None:
@@ -177,11 +183,14 @@ def test_pings_are_for_whoever_counts_their_time() -> None:
     caller for ever."""
 
     class Pings:
-        done, heard = False, 0
+        done, heard, streaming, over = False, 0, True, False
 
         def feed(self, block: bytes) -> list[Chunk]:
             self.heard += block != b"ping"
             return [Chunk()]
+
+        def close(self) -> list[Chunk]:
+            return []
 
     given: list[Chunk] = []
 
@@ -190,16 +199,16 @@ def test_pings_are_for_whoever_counts_their_time() -> None:
         return True
 
     async def run() -> None:
-        hand = Hand(Pings())
-        hand.sink = sink
-        assert hand.take(b"text")
-        assert not hand.take(b"ping")
-        assert (len(hand.found), len(given)) == (1, 1)
+        body = read_by(Pings())
+        body.sink = sink
+        assert body.take(b"text")
+        assert not body.take(b"ping")
+        assert (len(body.found), len(given)) == (1, 1)
 
     asyncio.run(run())
 
 
-def test_what_a_hand_gives_on() -> None:
+def test_what_a_body_gives_on() -> None:
     """Chunks go to the sink that was lent, and whoever waits is needed for all else: no sink, one that takes nothing, [DONE], a block that
     says nothing. What the sink did not take is found, once."""
     given: list[Chunk] = []
@@ -212,20 +221,20 @@ def test_what_a_hand_gives_on() -> None:
 
     async def run() -> None:
         nonlocal takes
-        hand = Hand(Reader("cloud", STREAM))
-        assert not hand.take(block("a"))
-        assert [found.delta for found in hand.found] == [{"content": "a"}]
-        hand.sink = sink
-        assert hand.take(block("b", "c"))
-        assert (hand.found, given) == ([], [chunk("b"), chunk("c")])
-        assert not hand.take(b": ping\n\n")
-        assert hand.found == []
+        body = read_by(Reader("cloud", STREAM))
+        assert not body.take(block("a"))
+        assert [found.delta for found in body.found] == [{"content": "a"}]
+        body.sink = sink
+        assert body.take(block("b", "c"))
+        assert (body.found, given) == ([], [chunk("b"), chunk("c")])
+        assert not body.take(b": ping\n\n")
+        assert body.found == []
         takes = False
-        assert not hand.take(block("d"))
-        assert hand.found == [chunk("d")]
+        assert not body.take(block("d"))
+        assert body.found == [chunk("d")]
         takes = True
-        assert not hand.take(block("e") + encode(b"[DONE]"))
-        assert (hand.found, len(given)) == ([chunk("e")], 2)
+        assert not body.take(block("e") + encode(b"[DONE]"))
+        assert (body.found, len(given)) == ([chunk("e")], 2)
 
     asyncio.run(run())
 
@@ -236,15 +245,15 @@ def test_how_long_nothing_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         now = 100.0
         monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
-        hand = Hand(Reader("cloud", STREAM))
-        hand.take(block("a"))
+        body = read_by(Reader("cloud", STREAM))
+        body.take(block("a"))
         now = 110.0
-        assert hand.silent() == 0.0
-        hand.take(b": ping\n\n")
+        assert body.silent() == 0.0
+        body.take(b": ping\n\n")
         now = 125.0
-        assert hand.silent() == 15.0
-        hand.take(block("b"))
-        assert hand.silent() == 0.0
+        assert body.silent() == 15.0
+        body.take(block("b"))
+        assert body.silent() == 0.0
 
     asyncio.run(run())
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from gateway.calls import ask_of, call_for, constraint_for, render, rendered, validators_for
+from gateway.calls import ask_of, call_for, render, rendered, template_for, validators_for
 from gateway.confidence import Scorer
 from gateway.decide import Route, Rung, ToolRule
 from gateway.gate import Gate
@@ -104,6 +104,7 @@ def test_other_answers_are_not_rendered(told: Story, rung: Rung) -> None:
     """Only what answers a constraint that the route imposed is turned back."""
     chunks = [WHOLE]
     assert rendered(told, attempt(rung, WHOLE), chunks) is chunks
+    assert template_for(told, rung) is None
 
 
 @pytest.mark.parametrize(
@@ -178,11 +179,14 @@ def test_who_must_prove_its_answers(route: Route, rung: Rung, proves: bool) -> N
 def test_whose_constraint_counts() -> None:
     """The caller's own before the route's, which is for small rungs only and for no straight request."""
     own = Constraint("json", None)
-    assert constraint_for(story(constraint=own), SLM) is own
-    assert constraint_for(story(constraint=own), LLM) is own
-    assert constraint_for(story(), SLM) is IMPOSED
-    assert constraint_for(story(), LLM) is None
-    assert constraint_for(story(straight=True), SLM) is None
+    for one, rung, wanted in (
+        (story(constraint=own), SLM, own),
+        (story(constraint=own), LLM, own),
+        (story(), SLM, IMPOSED),
+        (story(), LLM, None),
+        (story(straight=True), SLM, None),
+    ):
+        assert ask_of(one, rung).constraint is wanted
 
 
 def test_what_an_answer_is_judged_against() -> None:

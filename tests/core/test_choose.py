@@ -12,15 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.choose import _climbing, _route
+from gateway.choose import _climbing, choose
 from gateway.decide import Decision, Route, Rung
 from gateway.plan import Plan, plan
-from gateway.setup import Setup, Target, Targets
+from gateway.setup import Live, Setup, Target, Targets
 from gateway.story import Story
 from wire.types import Asked, Constraint, Query, Scores
 
 SCORES = Scores({"a": 1.0})
-A, B = Route("a", (Rung("slm"), Rung("llm", cloud=True))), Route("b", (Rung("llm", cloud=True),))
+A = Route("a", (Rung("slm"), Rung("llm", cloud=True)), mode="enforce")
+B = Route("b", (Rung("llm", cloud=True),), mode="enforce")
+TEXT, IMAGE = frozenset({"text"}), frozenset({"text", "image"})
 ROUTES = {"a": A, "b": B}
 
 
@@ -38,16 +40,17 @@ def asking(router: Coroutine[Any, Any, Scores], seconds: float = 30) -> tuple[St
         clock=iter(range(9)).__next__,
         router=SimpleNamespace(score=lambda query: router),
         settings=SimpleNamespace(router=SimpleNamespace(deadline=seconds)),
+        targets={"gpt-5": Target("routed")},
         routes=ROUTES,
+        plans={
+            name: plan(route, Decision(name, "matched"), modality=TEXT, reserve=0) for name, route in ROUTES.items()
+        },
         default="b",
     )
-    story = cast(Story, SimpleNamespace(setup=setup, asked=Asked(Query("hi", "gpt-5"), {})))
-
-    async def ask() -> Decision:
-        routed = _route(story)
-        return routed if isinstance(routed, Decision) else await routed
-
-    return story, asyncio.run(ask())
+    story = Story(cast(Setup, setup), Asked(Query("hi", "gpt-5"), {}), "req_1", 0.0, 0.0)
+    live = cast(Live, SimpleNamespace(bypass=SimpleNamespace(all=False, routes=())))
+    asyncio.run(choose(live, story))
+    return story, story.decision
 
 
 @pytest.mark.parametrize(("waits", "seconds"), [(0, 0.0), (1, 0.0), (3, 0.0), (2, 0.001)])
@@ -124,8 +127,6 @@ def test_few_and_short_names_are_kept() -> None:
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------------------
-
-TEXT, IMAGE = frozenset({"text"}), frozenset({"text", "image"})
 
 
 @pytest.mark.parametrize("names", [("slm", "llm"), ("slm", "mid", "llm"), ("llm",)])

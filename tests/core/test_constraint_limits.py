@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.setup import Setup
-from gateway.surface import models
-from gateway.surface.models import check_constraint, deeper
+from gateway.setup import Edge
+from gateway.surface import schema
+from gateway.surface.schema import check_constraint, deeper
 from wire.errors import BadRequest
-from wire.types import Asked, Constraint, Query
+from wire.types import Constraint
 
 PARAM = "response_format.json_schema.schema"
 
@@ -55,8 +55,7 @@ def test_deeper_is_depth(value: Any, levels: int) -> None:
 
 def check(value: Any, *, kind: Any = "schema", strict: bool = False, size: int = 1000, depth: int = 8) -> None:
     limits = SimpleNamespace(schema_bytes=size, schema_depth=depth)
-    setup = cast(Setup, SimpleNamespace(edge=limits))
-    check_constraint(Asked(Query("", "m"), {}, constraint=Constraint(kind, value, strict)), setup, PARAM)
+    check_constraint(Constraint(kind, value, strict), cast(Edge, limits), PARAM)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +87,14 @@ def test_what_is_remembered_to_be_well_is_so_for_its_limits_only() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     """A caller who sends ever new schemas fills no memory, and each of them is still looked at."""
-    for number in range(2 * models._MOST_KEPT):
+    for number in range(2 * schema._MOST_KEPT):
         check({"title": str(number)})
-    assert len(models._well) == models._MOST_KEPT
+    assert len(schema._well) == schema._MOST_KEPT
     with pytest.raises(BadRequest):
         check({"type": 5})
 
 
 def test_what_may_pass() -> None:
-    """A schema within the limits, any other constraint, and none."""
+    """A schema within the limits, and any other constraint."""
     check(nested(8))
     check(None, kind="json")
-    check_constraint(Asked(Query("", "m"), {}), cast(Setup, None), PARAM)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.decide import Rung
-from gateway.escalate import Deliver, Start, Step, Stop, Wait, by_table, effect, next_step, rejection
+from gateway.escalate import Deliver, Start, Step, Stop, Wait, begun, by_table, effect, next_step, rejection
 from gateway.plan import COMPANION, OPINIONS, Attempt, Budget, GiveUp, Plan, Purpose
 from gateway.validators.base import PASS, Verdict
 from tests.core.ladders import ERRORS, REASONS
@@ -375,6 +375,22 @@ def test_what_is_told_at_once_stands_in_the_table(plan: Plan, told: dict[str, An
     past = [replace(ended(0), **told)] if told is not None and plan.rungs else []
     past = [replace(attempt, rung=min(attempt.rung, len(plan.rungs) - 1)) for attempt in past]
     assert next_step(plan, past, Budget(left)) == by_table(plan, past, Budget(left))
+
+
+@given(plans | ladders, changes, st.booleans(), st.floats(-1, 100))
+def test_what_goes_out_as_it_comes_stands_in_the_table(
+    plan: Plan, told: dict[str, Any], top: bool, left: float
+) -> None:
+    """Of a single attempt in its turn, under way: that its answer has begun is told just where the table would deliver it, but for a small
+    one that may flow. Of any other single attempt: only where the table delivers it."""
+    if not plan.rungs:
+        return
+    attempt = replace(ended(0, len(plan.rungs) - 1 if top else 0), **told)
+    delivered = by_table(plan, [attempt], Budget(left)) == Deliver(0)
+    at_once = begun(plan, attempt, attempt.rung, attempt.begun)
+    assert delivered or not at_once
+    if attempt.running and not attempt.purpose and not attempt.flows:
+        assert at_once == delivered
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_events_come_in_order() -> None:
     async def body(race: Race) -> None:
         race.start(0, source.stream())
         told = [await race.event(AGES) for _ in range(3)]
-        assert told == [Came(0, chunk("a")), Came(0, chunk("b")), Ended(0)]
+        assert told == [Came(0, [chunk("a")]), Came(0, [chunk("b")]), Ended(0)]
         assert await race.event(0.01) is None
         assert source.closed
 
@@ -86,10 +86,10 @@ def test_attempts_run_side_by_side() -> None:
         race.start(1, fast.stream())
         told = [await race.event(AGES) for _ in range(5)]
         assert [event for event in told if event and event.number == 1] == [
-            *(Came(1, chunk(text)) for text in "abc"),
+            *(Came(1, [chunk(text)]) for text in "abc"),
             Ended(1),
         ]
-        assert Came(0, chunk("s")) in told
+        assert Came(0, [chunk("s")]) in told
         race.stop(0)
 
     race(body)
@@ -102,7 +102,7 @@ def test_a_backend_error_is_an_event(error: BackendError) -> None:
 
     async def body(race: Race) -> None:
         race.start(0, Source("a", end=error).stream())
-        assert await race.event(AGES) == Came(0, chunk("a"))
+        assert await race.event(AGES) == Came(0, [chunk("a")])
         event = await race.event(AGES)
         assert isinstance(event, Ended)
         assert event.error is error
@@ -135,7 +135,7 @@ def test_stop_silences_and_closes() -> None:
         assert stopped.given == 2
         race.stop(0)
         race.start(1, other.stream())
-        assert await race.event(AGES) == Came(1, chunk("x"))
+        assert await race.event(AGES) == Came(1, [chunk("x")])
         assert await race.event(AGES) == Ended(1)
         assert await race.event(0.01) is None
         assert stopped.closed
@@ -148,7 +148,7 @@ def test_stopping_what_does_not_run_is_nothing() -> None:
 
     async def body(race: Race) -> None:
         race.start(0, Source("a").stream())
-        assert [await race.event(AGES), await race.event(AGES)] == [Came(0, chunk("a")), Ended(0)]
+        assert [await race.event(AGES), await race.event(AGES)] == [Came(0, [chunk("a")]), Ended(0)]
         race.stop(0)
         race.stop(0)
         race.stop(7)
@@ -178,7 +178,7 @@ def test_a_fast_source_is_not_read_beyond_the_bound() -> None:
         await turns(300)
         assert source.given == 5
         for number in range(100):
-            assert await race.event(AGES) == Came(0, chunk(str(number)))
+            assert await race.event(AGES) == Came(0, [chunk(str(number))])
             await turns(3)
             assert source.given <= number + 6
         assert await race.event(AGES) == Ended(0)
@@ -194,7 +194,7 @@ def test_waiting_has_an_end() -> None:
             assert await race.event(seconds) is None
         race.start(0, Source("a").stream())
         await turns()
-        assert await race.event(0.0) == Came(0, chunk("a"))
+        assert await race.event(0.0) == Came(0, [chunk("a")])
         assert await race.event(-1.0) == Ended(0)
 
     race(body)
@@ -299,7 +299,7 @@ def test_one_that_runs_alone_is_read_when_somebody_waits(error: Exception | None
         race.start(0, source.stream(), alone=True)
         await turns()
         assert (source.given, race.alone is not None) == (0, True)
-        assert [await race.event(AGES), await race.event(AGES)] == [Came(0, chunk("a")), Came(0, chunk("b"))]
+        assert [await race.event(AGES), await race.event(AGES)] == [Came(0, [chunk("a")]), Came(0, [chunk("b")])]
         ended = await race.event(AGES)
         assert isinstance(ended, Ended)
         assert type(ended.error) is (Broken if isinstance(error, ValueError) else type(error))
@@ -316,7 +316,7 @@ def test_one_that_runs_alone_and_is_late() -> None:
 
     async def body(race: Race) -> None:
         race.start(0, source.stream(), alone=True)
-        assert await race.event(AGES) == Came(0, chunk("a"))  # a later, earlier end counts
+        assert await race.event(AGES) == Came(0, [chunk("a")])  # a later, earlier end counts
         assert await race.event(0.01) is None
         assert source.closed
         race.stop(0)
@@ -324,7 +324,7 @@ def test_one_that_runs_alone_and_is_late() -> None:
         assert task is not None
         assert task.cancelling() == 0
         race.start(1, Source("b").stream(), alone=True)
-        assert await race.event(AGES) == Came(1, chunk("b"))
+        assert await race.event(AGES) == Came(1, [chunk("b")])
 
     alone(body)
 
@@ -338,7 +338,7 @@ def test_the_rest_of_one_that_runs_alone(error: Exception | None) -> None:
         race.start(3, source.stream(), alone=True)
         chunks: list[Chunk] = []
         ended = await race.rest(AGES, chunks)
-        assert ended is not None
+        assert isinstance(ended, Ended)
         assert (ended.number, chunks) == (3, [chunk("a"), chunk("b")])
         assert type(ended.error) is (Broken if isinstance(error, ValueError) else type(error))
         assert not race.alone
@@ -366,12 +366,12 @@ def test_a_second_attempt_beside_one_that_runs_alone() -> None:
 
     async def body(race: Race) -> None:
         race.start(0, first.stream(), alone=True)
-        assert await race.event(AGES) == Came(0, chunk("a"))
+        assert await race.event(AGES) == Came(0, [chunk("a")])
         race.start(1, second.stream(), alone=True)
         assert not race.alone
         told = [await race.event(AGES) for _ in range(3)]
-        assert [event for event in told if event and event.number == 0] == [Came(0, chunk("b")), Ended(0)]
-        assert Came(1, chunk("x")) in told
+        assert [event for event in told if event and event.number == 0] == [Came(0, [chunk("b")]), Ended(0)]
+        assert Came(1, [chunk("x")]) in told
 
     alone(body)
     assert second.closed
@@ -410,7 +410,7 @@ def test_stopping_one_that_runs_alone_closes_it() -> None:
 
     async def body(race: Race) -> None:
         race.start(0, source.stream(), alone=True)
-        assert await race.event(AGES) == Came(0, chunk("a"))
+        assert await race.event(AGES) == Came(0, [chunk("a")])
         race.stop(0)
         await turns()
         assert source.closed
@@ -470,7 +470,7 @@ def test_what_is_over_leaves_nothing() -> None:
         assert race.over
         race.start(0, Source("a", "b").stream(), alone=True)
         assert not race.over
-        assert await race.event(AGES) == Came(0, chunk("a"))
+        assert await race.event(AGES) == Came(0, [chunk("a")])
         assert set(until) == {race}
         chunks: list[Chunk] = []
         assert await race.rest(AGES, chunks) == Ended(0)
@@ -478,7 +478,7 @@ def test_what_is_over_leaves_nothing() -> None:
         assert race.over
         assert not until
         race.start(1, Source("c", hang=True).stream(), alone=True)
-        assert await race.event(AGES) == Came(1, chunk("c"))
+        assert await race.event(AGES) == Came(1, [chunk("c")])
         race.start(2, Source("d", hang=True).stream())
         assert not race.over
         assert not until
@@ -551,12 +551,12 @@ def test_more_is_all_that_came_together() -> None:
 
     async def body(race: Race) -> None:
         race.start(0, Poured("ab", "c").stream(), alone=True)
-        assert await race.event(AGES) == Came(0, chunk("first"))
-        assert await race.more(AGES) == [chunk("a"), chunk("b")]
-        assert await race.more(AGES) == [chunk("c")]
+        assert await race.event(AGES) == Came(0, [chunk("first")])
+        assert await race.more(AGES) == Came(0, [chunk("a"), chunk("b")])
+        assert await race.more(AGES) == Came(0, [chunk("c")])
         assert await race.more(AGES) == Ended(0)
         race.start(1, Source("a", end=Overloaded("busy")).stream(), alone=True)
-        assert await race.more(AGES, lambda chunks: True) == [chunk("a")]
+        assert await race.more(AGES, lambda chunks: True) == Came(1, [chunk("a")])
         ended = await race.more(AGES)
         assert isinstance(ended, Ended)
         assert isinstance(ended.error, Overloaded)
@@ -564,7 +564,7 @@ def test_more_is_all_that_came_together() -> None:
     async def beside(race: Race) -> None:
         race.start(0, Poured("ab").stream())
         told = [await race.more(AGES, lambda chunks: True) for _ in range(4)]
-        assert told == [[chunk("first")], [chunk("a")], [chunk("b")], Ended(0)]
+        assert told == [*(Came(0, [chunk(text)]) for text in ("first", "a", "b")), Ended(0)]
 
     alone(body)
     race(beside)
@@ -581,11 +581,34 @@ def test_the_rest_in_steps() -> None:
             if first:
                 event = await race.event(AGES)
                 assert isinstance(event, Came)
-                chunks.append(event.chunk)
+                chunks.extend(event.chunks)
             assert await race.rest(AGES, chunks) == Ended(0)
             assert chunks == [chunk("first"), chunk("a"), chunk("b"), chunk("c")]
             assert source.closed
             assert not race.alone
+
+    alone(body)
+
+
+def test_an_end_that_is_known_need_not_be_asked_for() -> None:
+    """A source that says with its last chunks that it is over is so at once; of one that does not, the end has to be waited for."""
+
+    async def begin(steps: Steps) -> Sequence[Chunk]:
+        steps.over = True
+        return [chunk("a"), chunk("b")]
+
+    async def body(race: Race) -> None:
+        race.start(0, Steps(begin=begin), alone=True)
+        assert not race.drained()
+        assert await race.more(AGES) == Came(0, [chunk("a"), chunk("b")])
+        assert race.drained()
+        assert race.over
+        assert not race.deadlines.until
+        assert not race.drained()
+        race.start(1, Poured().stream(), alone=True)
+        assert await race.more(AGES) == Came(1, [chunk("first")])
+        assert not race.drained()
+        assert await race.more(AGES) == Ended(1)
 
     alone(body)
 
@@ -602,8 +625,8 @@ def test_a_sink_hears_what_nobody_waits_for() -> None:
 
     async def body(race: Race) -> None:
         race.start(0, Poured("ab", "c", "d", "e").stream(), alone=True)
-        assert await race.event(AGES) == Came(0, chunk("first"))
-        assert await race.more(AGES, sink) == [chunk("e")]
+        assert await race.event(AGES) == Came(0, [chunk("first")])
+        assert await race.more(AGES, sink) == Came(0, [chunk("e")])
         assert heard == [chunk(text) for text in "abcd"]
         assert await race.more(AGES, sink) == Ended(0)
 
@@ -622,13 +645,13 @@ def test_what_a_sink_hears_gives_more_time() -> None:
             return True
 
         race.start(0, source.stream(), alone=True)
-        assert await race.event(AGES) == Came(0, chunk("first"))
+        assert await race.event(AGES) == Came(0, [chunk("first")])
         assert await race.more(0.5, sink) is None
         assert heard == [chunk(text) for text in "abcdefgh"]
         assert source.closed
         race.stop(0)
         race.start(1, Poured("a", hang=True).stream(), alone=True)
-        assert await race.event(AGES) == Came(1, chunk("first"))
+        assert await race.event(AGES) == Came(1, [chunk("first")])
         assert await race.more(0.01, lambda chunks: True) is None
 
     alone(body)

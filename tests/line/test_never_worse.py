@@ -72,6 +72,24 @@ def test_router(tmp_path: Path, kind: str, reason: str) -> None:
     asyncio.run(run())
 
 
+def test_router_behind_a_200_that_was_sent(tmp_path: Path) -> None:
+    """`keepalive_after`: while the router hangs nobody knows yet that the stream will be passed through; it is, behind the comments."""
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), says("unchanged"), server="keepalive_after: 0.05") as w:
+            text = w.served.config.read_text().replace("use: {kind: rules}", f"use: {{kind: '{__name__}:Hanging'}}")
+            w.served.rewrite(text.replace("general: {ladder: [cloud], mode: enforce}", "general: {ladder: [cloud]}"))
+            assert await w.served.app.reload()
+            response = await w.served.chat(hello(model="gpt-5", stream=True))
+            comments, _, events = response.text.rpartition(": keep-alive\n\n")
+            assert comments == ": keep-alive\n\n" * (len(comments) // len(": keep-alive\n\n"))
+            assert '"model":"served"' in events
+            assert events.endswith("data: [DONE]\n\n")
+            assert w.served.last().outcome == "straight"
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("kind", ["Raises", "Hangs"])
 def test_validator(tmp_path: Path, kind: str) -> None:
     """The answer counts as unproven, so the request goes up the ladder."""

@@ -92,7 +92,7 @@ def test_what_nobody_reads_is_counted_soon(tmp_path: Path) -> None:
 
     async def run() -> None:
         async with serving(CONFIG, tmp_path) as served:
-            counted = served.app.metrics._requests("general", "accepted", "enforce")._value
+            counted = served.app.metrics.series.requests("general", "accepted", "enforce")._value
             for _ in range(MANY + 2):
                 await served.chat(ASK)
             await until(lambda: counted.get() == MANY + 2)

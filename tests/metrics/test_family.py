@@ -32,8 +32,8 @@ def test_several_at_once_are_what_they_are_one_by_one(seen: list[float]) -> None
     for amount in seen:
         apart.observe(amount)
         counted.inc(amount)
-    observe_each([(1, together)], [[1.0], seen])
-    add_each([(1, added)], [[1.0], seen])
+    observe_each([(1, together)], [[1.0], seen], {1: sum(seen)})
+    add_each([(1, added)], [[1.0], seen], {1: sum(seen)})
     *buckets, total = apart._child_samples()
     *others, sum_of = together._child_samples()
     assert buckets == others

@@ -24,8 +24,9 @@ from gateway.metrics import (
     escalations,
     kinds,
 )
+from gateway.metrics.counting import TOGETHER
+from gateway.metrics.family import Family
 from gateway.metrics.labels import STAGES
-from gateway.metrics.series import TOGETHER
 from gateway.record import AttemptRecord, Facts, JudgedRecord, Record, Seconds, ShadowRecord
 from gateway.suspects import KINDS as SUSPECTS
 from wire.types import Tokens
@@ -263,13 +264,15 @@ def test_a_storm_of_names_leaves_series_and_memory_as_they_are(monkeypatch: pyte
 
     metrics.observe([storm(0)])
     before = series(metrics)
-    kept = sum(len(family._kept) for family in vars(metrics).values() if hasattr(family, "_kept"))
+    families = [family for family in vars(metrics.series).values() if isinstance(family, Family)]
+    kept = sum(map(len, families))
+    assert len(families) > 40
     for n in range(1, 2000):
         metrics.observe([storm(n)])
     assert series(metrics) == before
-    assert sum(len(family._kept) for family in vars(metrics).values() if hasattr(family, "_kept")) == kept
-    assert len(metrics._of_requests) <= 50
-    assert len(metrics._of_attempts) <= 50
+    assert sum(map(len, families)) == kept
+    assert len(metrics.counting._of_requests) <= 50
+    assert len(metrics.counting._of_attempts) <= 50
     assert value(metrics, "weir_requests_total", route="other", outcome="other", mode="other") == 2000
     assert value(metrics, "weir_observer_errors_total") == 0
 
@@ -545,7 +548,7 @@ def test_calibration_is_held_against_what_was_seen() -> None:
 def test_records_wait_to_be_counted_together_and_nobody_who_reads_sees_that() -> None:
     """What waits is in no number yet, but in every page; no more than TOGETHER wait, and a `settle` leaves none."""
     metrics = made()
-    number = metrics._requests("intents", "accepted", "enforce")._value
+    number = metrics.series.requests("intents", "accepted", "enforce")._value
     for _ in range(TOGETHER - 1):
         metrics.observe([record()])
     assert number.get() == 0
@@ -556,7 +559,8 @@ def test_records_wait_to_be_counted_together_and_nobody_who_reads_sees_that() ->
     metrics.settle()
     assert number.get() == TOGETHER + 2
     metrics.observe([record()])
-    assert b'weir_requests_total{route="intents",outcome="accepted",mode="enforce"} 67.0' in metrics.render()
+    line = f'weir_requests_total{{route="intents",outcome="accepted",mode="enforce"}} {TOGETHER + 3}.0\n'
+    assert line in metrics.render().decode()
     metrics.observe([record()])
     metrics.reconfigure(["intents"], [])
     metrics.observe([record()])

@@ -15,7 +15,8 @@ from uvicorn.server import ServerState
 
 from gateway.serving import bind
 from gateway.surface.connection import Connection
-from gateway.surface.exchange import ARRIVED, ClientLeft, Exchange, Presence
+from gateway.surface.exchange import ARRIVED, ClientLeft, Exchange
+from gateway.surface.presence import Presence
 from tests.waiting import until
 from wire.errors import TooLarge
 

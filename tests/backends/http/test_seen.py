@@ -1,6 +1,7 @@
 """A head like the last one is not parsed again, and nobody can tell."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backends.http.connection import Connection
-from backends.http.head import Head, Seen, answer_head
+from backends.http.head import Fields, Head, Seen, answer_head
 from backends.http.outbox import Outbox
 from tests.backends.http.test_fuzz import SCRAPS, cut
 from tests.waiting import PATIENCE
@@ -148,6 +149,35 @@ def test_what_is_left(data: bytes) -> None:
     seen = Seen()
     told(seen, [[data]] * 2, 64 * 1024)
     assert seen.read(data) is None
+
+
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from([b"date", b"x", b"Connection", b"transfer-encoding", b"content-encoding"]),
+        st.sampled_from([b"now", b"then", b"close, x", b"chunked", b"gzip", b"identity"]),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(LINES, max_size=6))
+def test_lines_that_come_again_say_the_same(heads: list[list[tuple[bytes, bytes]]]) -> None:
+    """What is kept of one head is told of the next one only where all its lines are the same; what was refused is refused again."""
+
+    def said(head: Head | ValueError) -> object:
+        return str(head) if isinstance(head, ValueError) else (head.headers, head.coding)
+
+    def tried(read: Callable[[Fields], Head], fields: Fields) -> Head | ValueError:
+        try:
+            return read(fields)
+        except ValueError as exc:
+            return exc
+
+    seen = Seen()
+    for fields in [fields for fields in heads for _ in range(2)]:
+        assert said(tried(seen.head, [*fields])) == said(tried(answer_head, fields))
+    kept = seen.head([(b"x", b"now")])
+    assert seen.head([(b"x", b"now")]) is kept
 
 
 def test_a_known_head_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:

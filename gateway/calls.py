@@ -1,6 +1,5 @@
-"""Asked > Call, and what is done to an answer on its way out."""
+"""Asked > Call, and what is asked of its answer."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from gateway.growing import Growing
 from gateway.plan import BESIDE, OPINIONS, Plan, can_climb
 from gateway.story import AttemptStory, Story
 from gateway.validators.base import Ask, Tool, Validator
-from wire.types import Call, Chunk, Constraint, Draft
+from wire.types import Call, Constraint, Draft
 
 FORWARDED: tuple[str, ...] = ("traceparent", "tracestate", "openai-beta")
 """Request headers that go on with a request that Weir changed; an unchanged request keeps all but credentials and ours."""
@@ -27,7 +26,6 @@ WRITES = "x-weir-writes"
 """Our own mark on a tool that changes something; it never goes upstream."""
 MEND = "Your last answer was rejected: {detail}. Answer again, and only with what was asked for."
 """Names the broken rule; a verdict's detail holds no value out of the answer."""
-_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 def imposed(story: Story, rung: Rung) -> Constraint | None:
@@ -37,14 +35,6 @@ def imposed(story: Story, rung: Rung) -> Constraint | None:
     if route is None or route.constraint is None or story.straight or not route.small(rung):
         return None
     return route.constraint
-
-
-def template_for(story: Story, rung: Rung) -> str | None:
-    """What an answer of `rung` is to be `render`ed with: the route's template, where it answers to the route's constraint."""
-    route = story.route
-    if route is None or route.render is None or story.asked.constraint is not None or imposed(story, rung) is None:
-        return None
-    return route.render
 
 
 def fitted(story: Story) -> Plan:
@@ -136,25 +126,6 @@ def _may_flow(story: Story, attempt: AttemptStory) -> bool:
         and story.plan.agreement not in BESIDE
         and not (asked.constraint or imposed(story, attempt.rung))
     )
-
-
-def shown(story: Story, chunk: Chunk) -> Chunk:
-    """`chunk` with the log-probabilities that the caller asked for. Weir asks for some on its own, and for more alternatives."""
-    if chunk.logprobs is None:
-        return chunk
-    if not story.asked.wants.logprobs:
-        return replace(chunk, logprobs=None)
-    wanted = story.asked.body.get("top_logprobs")
-    most = wanted if type(wanted) is int else 0
-    told = chunk.logprobs.get("content")
-    if not isinstance(told, list) or all(len(entry.get("top_logprobs") or ()) <= most for entry in told):
-        return chunk
-    return replace(chunk, logprobs={**chunk.logprobs, "content": [_likeliest(entry, most) for entry in told]})
-
-
-def _likeliest(entry: Mapping[str, Any], most: int) -> Mapping[str, Any]:
-    others = sorted(entry.get("top_logprobs") or (), key=lambda other: -(other.get("logprob") or 0.0))
-    return {**entry, "top_logprobs": others[:most]}
 
 
 def may_hold(story: Story, attempt: AttemptStory) -> bool:
@@ -303,40 +274,3 @@ def _tools(offered: Sequence[Mapping[str, Any]]) -> dict[str, Tool]:
         if isinstance(function, Mapping) and isinstance(function.get("name"), str):
             tools[function["name"]] = Tool(function.get("parameters"), bool(function.get("strict")))
     return tools
-
-
-def rendered(story: Story, attempt: AttemptStory, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-    """`chunks`, or what the caller reads in their place (`template_for`)."""
-    template = template_for(story, attempt.rung)
-    if template is None:
-        return chunks
-    drafts = attempt.gate.fold.drafts()
-    if any(draft.tool_calls or draft.refusal for draft in drafts):
-        return chunks  # no answer to the constraint: there is nothing to render
-    out: list[Chunk] = []
-    for draft in drafts:
-        text = render(template, draft.text) if draft.text else draft.text
-        out.append(Chunk(choice=draft.choice, delta={"role": "assistant", "content": text}, finish=draft.finish))
-    usage = attempt.gate.fold.usage
-    return [*out, Chunk(usage=usage)] if usage is not None else out
-
-
-def render(template: str, text: str) -> str:
-    """`template` with each `{name}` or `{a/b}` replaced by that value of the JSON document `text`; strings without quotes. `{}` is not a
-    placeholder. Text that is no JSON object is given back as it is."""
-    try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
-    if not isinstance(document, dict):
-        return text
-
-    def value(found: re.Match[str]) -> str:
-        here: Any = document
-        for key in found[1].strip("/").split("/"):
-            if not isinstance(here, dict) or key not in here:
-                return ""
-            here = here[key]
-        return here if isinstance(here, str) else orjson.dumps(here).decode()
-
-    return _PLACEHOLDER.sub(value, template)

@@ -21,9 +21,9 @@ from msgspec import structs
 
 from gateway import money
 from gateway.aside import ask, askable, call_of, twin
-from gateway.calls import render, template_for
 from gateway.decide import Route
 from gateway.offpath import OffPath
+from gateway.outgoing import render, template_for
 from gateway.record import JudgedRecord
 from gateway.settings.model import Judging
 from gateway.story import AttemptStory, Story

@@ -22,14 +22,13 @@ from gateway.calls import (
     growing,
     learnt,
     may_hold,
-    rendered,
-    shown,
     validators_for,
 )
 from gateway.choose import choose
 from gateway.escalate import Deliver, Start, Stop, accepted, begun, effect, needed, next_step
 from gateway.fold import Fold
 from gateway.judge import fails, judgement
+from gateway.outgoing import rendered, shown
 from gateway.plan import COMPANION, OPINIONS, Budget, GiveUp, can_climb
 from gateway.race import Came, Ended, Race
 from gateway.refusal import refusal, upstream

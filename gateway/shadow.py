@@ -14,12 +14,13 @@ from typing import Literal, Protocol
 
 from gateway import money
 from gateway.aside import ask, askable, check, twin
-from gateway.calls import ask_of, canonical_of, render, template_for
+from gateway.calls import ask_of, canonical_of
 from gateway.canonical import canonical
 from gateway.confidence import Second
 from gateway.decide import Route, Rung
 from gateway.escalate import SOFT
 from gateway.offpath import OffPath
+from gateway.outgoing import render, template_for
 from gateway.record import ShadowRecord
 from gateway.story import AttemptStory, Story
 from gateway.weighed import second_of

@@ -13,13 +13,14 @@ from gateway.calibrate.collect import Answer, Away, Kept, Progress, collect, key
 from gateway.calibrate.file import COMMON, About, answers_of, data_digest, table, write
 from gateway.calibrate.labelled import Case, llm_right, right
 from gateway.calibrate.measure import Measured, Sample, feasible, measure
-from gateway.calls import ask_of, canonical_of, fitted, render, template_for
+from gateway.calls import ask_of, canonical_of, fitted
 from gateway.confidence import CalibrationError, Evidence, Second
 from gateway.confidence.outlook import spoken
 from gateway.confidence.parting import said as said_by
 from gateway.confidence.watch import grown
 from gateway.decide import Route, Rung
 from gateway.escalate import effect
+from gateway.outgoing import render, template_for
 from gateway.promise import Engine, engine, read, rule_of, stored, unfit
 from gateway.setup import Setup
 from gateway.story import Story

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from gateway.calls import ask_of, call_for, render, rendered, template_for, validators_for
+from gateway.calls import ask_of, call_for, validators_for
 from gateway.confidence import Scorer
 from gateway.decide import Route, Rung, ToolRule
 from gateway.gate import Gate
+from gateway.outgoing import render, rendered, template_for
 from gateway.story import AttemptStory, Story
 from wire.types import Asked, Chunk, Constraint, Query, Wants
 

@@ -133,7 +133,7 @@ class Body(AsyncGenerator[Sequence[Chunk], Sink | None]):
             raise StopAsyncIteration
         reader, answer, judges = self._reader, self._answer, not self._call.raw
         self.sink = sink
-        over = True
+        leaving = True
         try:
             while not (reader.done and judges):
                 silent = self.silent()
@@ -145,8 +145,8 @@ class Body(AsyncGenerator[Sequence[Chunk], Sink | None]):
                 if not await answer.pour(self.take):
                     break
                 if self.found:
-                    over = answer.ended and reader.over
-                    if over and self._steps is not None:
+                    leaving = answer.ended and reader.over
+                    if leaving and self._steps is not None:
                         self._steps.over = True
                     return self.found
             if not answer.ended:
@@ -156,7 +156,7 @@ class Body(AsyncGenerator[Sequence[Chunk], Sink | None]):
         except BackendError as exc:
             raise self._asker.judged(self._call, exc) from exc.__cause__
         finally:
-            if over:
+            if leaving:
                 await self.aclose()
         raise StopAsyncIteration
 

@@ -213,7 +213,6 @@ class OpenAI:
         return Timeouts(connect, min(self.config.first_byte, seconds), self.config.idle)
 
     def late(self, call: Call, silent: float, heard: int) -> TimedOut | None:
-        limits = self._timeouts(call)
-        if silent <= (limits.idle if heard else limits.first_byte):
+        if silent <= (self.config.idle if heard else self._timeouts(call).first_byte):
             return None
         return TimedOut(f"{self.name}: keep-alives only", phase="idle" if heard else "first_byte")

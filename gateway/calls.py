@@ -28,9 +28,13 @@ MEND = "Your last answer was rejected: {detail}. Answer again, and only with wha
 """Names the broken rule; a verdict's detail holds no value out of the answer."""
 
 
+def constraint_for(story: Story, rung: Rung) -> Constraint | None:
+    """The caller's own; else what is `imposed`."""
+    return story.asked.constraint or imposed(story, rung)
+
+
 def imposed(story: Story, rung: Rung) -> Constraint | None:
-    """The route's constraint, which holds where the caller has none of his own (`asked.constraint or imposed(story, rung)`). For small
-    rungs only: a large one reads the prompt as it was written."""
+    """The route's constraint. For small rungs only: a large one reads the prompt as it was written."""
     route = story.route
     if route is None or route.constraint is None or story.straight or not route.small(rung):
         return None
@@ -81,7 +85,7 @@ def learnt(story: Story, attempt: AttemptStory) -> None:
 
 def canonical_of(story: Story, rung: Rung, drafts: Sequence[Draft]) -> str:
     """What `rung` said, all choices together: equal strings mean equal answers."""
-    wanted = story.asked.constraint or imposed(story, rung)
+    wanted = constraint_for(story, rung)
     schema = wanted.value if wanted is not None and wanted.kind == "schema" and isinstance(wanted.value, dict) else None
     tools = {name: tool.parameters for name, tool in _tools(story.asked.body.get("tools") or ()).items()}
     return "\0".join(canonical(d.text, d.tool_calls, schema=schema, tools=tools) for d in drafts)
@@ -124,7 +128,7 @@ def _may_flow(story: Story, attempt: AttemptStory) -> bool:
         and asked.wants.n == 1
         and not forced
         and story.plan.agreement not in BESIDE
-        and not (asked.constraint or imposed(story, attempt.rung))
+        and constraint_for(story, attempt.rung) is None
     )
 
 
@@ -171,7 +175,7 @@ def call_for(
     return Call(
         body if attempt is None else _bent(story, attempt, body),
         seconds,
-        asked.constraint or imposed(story, rung),
+        constraint_for(story, rung),
         live,
         asked.wants.logprobs or (rung.scorer is not None and not story.straight),
         query.text,
@@ -250,7 +254,7 @@ def ask_of(story: Story, rung: Rung) -> Ask:
     body = asked.body
     offered = body.get("tools")
     return Ask(
-        asked.constraint or imposed(story, rung),
+        constraint_for(story, rung),
         _tools(offered) if offered else {},
         body.get("tool_choice"),
         body.get("parallel_tool_calls") is False,

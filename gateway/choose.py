@@ -51,15 +51,16 @@ async def choose(live: Live, story: Story) -> None:
     ):
         decision, first = Decision(known_loop[0], "tool_loop"), known_loop[1]
     else:
-        started, failed = setup.clock(), ""
+        started = setup.clock()
         try:
             found = _scores(setup, query)
             story.scores = found if isinstance(found, Scores) else await found
+            decision = decide(story.scores, setup.routes, setup.default)
         except Exception as exc:
-            failed, story.scores = _failed(exc)
+            reason, story.scores = _failed(exc)
+            decision = Decision(setup.default, reason)
         finally:
             story.router_seconds = setup.clock() - started
-        decision = Decision(setup.default, failed) if failed else decide(story.scores, setup.routes, setup.default)
     route = setup.routes[decision.route]
     story.route, story.mode, story.decision = route, route.mode, decision
     if bypassed or decision.route in live.bypass.routes:
@@ -89,20 +90,29 @@ def held_out(route: Route, query: Query) -> bool:
 
 def _scores(setup: Setup, query: Query) -> Scores | Coroutine[Any, Any, Scores]:
     """Ask the router. Rules and tables answer without waiting for anything: they are done after one step, and need no timer (0.5 us
-    instead of 4.1). Of others, what brings their scores in time. Raises what the router raises."""
+    instead of 4.1). Of others, what brings their scores in time. Raises what the router raises, and TypeError where it says nothing."""
     scoring = setup.router.score(query)
     try:
         waits = scoring.send(None)
     except StopIteration as done:
-        scores: Scores = done.value
-        return scores
+        found = done.value
+        if isinstance(found, Scores):
+            return found
+        raise _no_scores(found) from None
     return _in_time(setup.settings.router.deadline, _Begun(scoring, waits))
 
 
 async def _in_time(seconds: float, scoring: "_Begun") -> Scores:
-    """Raises TimeoutError, and what the router raises."""
+    """Raises as `_scores`, and TimeoutError."""
     async with asyncio.timeout(seconds):
-        return await scoring
+        found = await scoring
+    if isinstance(found, Scores):
+        return found
+    raise _no_scores(found)
+
+
+def _no_scores(found: object) -> TypeError:
+    return TypeError(f"the router gave {type(found).__name__}, not Scores")
 
 
 def _failed(exc: Exception) -> tuple[str, Scores]:
@@ -119,7 +129,7 @@ class _Begun:
         self._rest = rest
         self._waits = waits
 
-    def __await__(self) -> Generator[Any, Any, Scores]:
+    def __await__(self) -> Generator[Any, Any, object]:
         try:
             while True:
                 try:
@@ -129,8 +139,7 @@ class _Begun:
                 else:
                     self._waits = self._rest.send(said)
         except StopIteration as done:
-            scores: Scores = done.value
-            return scores
+            return done.value
         finally:
             self._rest.close()
 

@@ -149,7 +149,7 @@ def accepted(plan: Plan, only: Tried) -> bool:
 
 def begun(plan: Plan, only: Tried, rung: int, content: bool) -> bool:
     """Does this attempt's answer go out while it comes, and has it begun? It is the only one, of a `rung` that need not prove its answers;
-    content: some of it has come."""
+    content: some of it has come. The table's `standing` says so of more: an answer that is passed through has begun before its content."""
     return content and not (plan.strict or plan.small(rung) or only.stopped or only.error or only.purpose)
 
 

@@ -325,7 +325,7 @@ async def _more(story: Story, winner: AttemptStory, race: Race, sink: Sink | Non
     if isinstance(event, Came):
         if lags:
             return _flow(story, winner, race, event.chunks)
-        if race.drained():
+        if race.take_end():
             winner.end(story.setup.clock())
         winner.chunks += len(event.chunks)
         return winner.gate.pass_on(event.chunks)

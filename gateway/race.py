@@ -94,7 +94,9 @@ class Race(Struct, eq=False, dict=True):
     """Events that wait, at most."""
     alone: Alone | None = None
     _tasks: dict[int, asyncio.Task[None]] = {}
-    _stopped: list[AsyncGenerator[Chunk, None]] = []
+    _unread: list[AsyncGenerator[Chunk, None]] = []
+    """Sources that nobody reads any more, or not yet: `close` closes them. A task that is cancelled before its first turn never sees
+    its own."""
     _reader: asyncio.Task[object] | None = None
     _expired: bool = False
     until: float = 0.0
@@ -109,15 +111,19 @@ class Race(Struct, eq=False, dict=True):
         if self.alone is not None:
             first, self.alone = self.alone, None
             self.deadlines.until.pop(self, None)
-            self._tasks[first.number] = self.group.create_task(self._run(first.number, first.source))
-        self._tasks[number] = self.group.create_task(self._run(number, chunks))
+            self._side_by_side(first.number, first.source)
+        self._side_by_side(number, chunks)
+
+    def _side_by_side(self, number: int, source: AsyncGenerator[Chunk, None]) -> None:
+        self._unread.append(source)
+        self._tasks[number] = self.group.create_task(self._run(number, source))
 
     def stop(self, number: int) -> None:
         """Ends the attempt; nothing of it comes out any more."""
         if self.alone is not None and self.alone.number == number:
             source = self.alone.source
             self.alone = None
-            self._stopped.append(source)
+            self._unread.append(source)
             self.group.create_task(_closed(source))
             return
         task = self._tasks.pop(number, None)
@@ -138,17 +144,17 @@ class Race(Struct, eq=False, dict=True):
     @property
     def over(self) -> bool:
         """Nothing was left running: there is nothing to `close`."""
-        return self.alone is None and not self._tasks and not self._stopped
+        return self.alone is None and not self._tasks and not self._unread
 
     async def close(self) -> None:
         """`stop_all`, also from a task that is being cancelled: a source that was alone has been closed when this returns."""
         self.deadlines.until.pop(self, None)
         alone, self.alone = self.alone, None
         if alone is not None:
-            self._stopped.append(alone.source)
+            self._unread.append(alone.source)
         if self._tasks:
             self.stop_all()
-        for source in self._stopped:
+        for source in self._unread:
             await _closed(source)
 
     async def event(self, seconds: float) -> Came | Ended | None:
@@ -174,9 +180,10 @@ class Race(Struct, eq=False, dict=True):
             return self.event(seconds)
         return self._read(alone.step if sink is None else partial(alone.step, sink), seconds)
 
-    def drained(self) -> bool:
-        """Has the attempt that runs alone come to its end with what `more` brought of it? Then that need not be asked for."""
-        if self.alone is None or getattr(self.alone.source, "over", False) is not True:
+    def take_end(self) -> bool:
+        """Has the attempt that runs alone come to its end with what `more` brought of it? Then that need not be asked for, and it is over
+        here too."""
+        if self.alone is None or not _over(self.alone.source):
             return False
         self.alone = None
         self.deadlines.until.pop(self, None)
@@ -210,7 +217,7 @@ class Race(Struct, eq=False, dict=True):
                 source = self.alone.source
                 while not self._expired:  # a source may swallow that it was stopped
                     keep(await ask())
-                    if getattr(source, "over", False) is True:  # `backends._steps` knows; a second step costs 1 us
+                    if _over(source):  # a second step costs 1 us
                         found = Ended(number)
                         break
         except StopAsyncIteration:
@@ -244,6 +251,7 @@ class Race(Struct, eq=False, dict=True):
             self._reader.cancel()
 
     async def _run(self, number: int, source: AsyncGenerator[Chunk, None]) -> None:
+        self._unread.remove(source)
         try:
             async with aclosing(source) as chunks:
                 async for chunk in chunks:
@@ -261,6 +269,11 @@ class Race(Struct, eq=False, dict=True):
 
 async def _step(source: AsyncGenerator[Chunk, None], sink: Sink | None = None) -> Sequence[Chunk]:
     return [await anext(source)]
+
+
+def _over(source: AsyncGenerator[Chunk, None]) -> bool:
+    """Is it known that nothing more comes (`backends._steps`)?"""
+    return getattr(source, "over", False) is True
 
 
 def _broken(exc: Exception) -> Broken:

@@ -74,7 +74,7 @@ class Mould:
 
 def mould(data: bytes, value: Json, found: list[Chunk]) -> Mould | None:
     """The mould of an event: its data, that decoded, and its chunks. None when it says more than one text."""
-    if len(found) != 1 or len(value["choices"]) != 1 or len(data) > LONGEST or b"\n" in data:
+    if len(found) != 1 or len(data) > LONGEST or b"\n" in data:
         return None
     chunk = found[0]
     if chunk.finish is not None or chunk.logprobs is not None or chunk.usage is not None:
@@ -87,6 +87,8 @@ def mould(data: bytes, value: Json, found: list[Chunk]) -> Mould | None:
                 return None
             key = name
     if not key or type(delta[key]) is not str or delta.get("tool_calls"):
+        return None
+    if len(value["choices"]) != 1:  # which there are: the text stands in one
         return None
     text = delta[key]
     for place in _PLACES[key].finditer(data):

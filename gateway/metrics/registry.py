@@ -73,8 +73,6 @@ class Metrics:
         self.registry.register(Settled(self.settle))
         self.series = Series(self.registry, routes, rungs, version=version, tiers=tiers, codes=codes)
         self.counting = Counting(self.series)
-        self.observe: Callable[[Sequence[Record]], None] = self.counting.observe
-        """For `Live.observers`."""
         self._findings: Callable[[], Iterable[Finding]] = tuple
         self._starts: dict[str, list[str]] = {}
         self._rendering = threading.Lock()
@@ -83,6 +81,10 @@ class Metrics:
         """Names of a new configuration may become labels too. Those of the old one stay."""
         self.series.admit(routes, rungs, tiers)
         self.counting.forget()
+
+    def observe(self, records: Sequence[Record]) -> None:
+        """`Counting.observe`."""
+        self.counting.observe(records)
 
     def settle(self) -> None:
         """`Counting.settle`."""

@@ -169,11 +169,11 @@ class Exchange:
             pass
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
-        self.started = True
         raw = [
             (name.encode("latin-1"), plain_value(value).encode("latin-1", "replace")) for name, value in headers.items()
         ]
         await self._hand({"type": "http.response.start", "status": status, "headers": raw})
+        self.started = True  # not before: who is cancelled while he waits for room has sent nothing
 
     async def stream(self, headers: Mapping[str, str], *usual: HeaderLines) -> None:
         """As `start`, of a 200 that is streamed; not for HEAD. usual: more headers."""
@@ -182,13 +182,13 @@ class Exchange:
                 headers = {**headers, **more.headers}
             await self.start(200, headers)
             return
-        self.started = self._streams = True
         lines = head_lines(headers)
         for more in usual:
             lines += more.lines
         began = perf_counter()
         try:
             await self.responder.begin(200, lines)
+            self.started = self._streams = True  # as in `start`
         finally:
             self.writing += perf_counter() - began
 

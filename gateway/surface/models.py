@@ -95,8 +95,11 @@ class Door:
             race = Race(group, self._deadlines, group.host)
             try:
                 begun = await opened(self._live, story, race)
-                usual, own = _how(story)
-                rest = () if story.complete else await _rest(answer(self._live, story, race, opening=begun))
+                if story.complete:
+                    usual, own = _how(story)
+                    rest: Sequence[Chunk] = ()
+                else:
+                    usual, own, rest = await _rest(story, answer(self._live, story, race, opening=begun))
                 if story.verbatim:
                     raw = b"".join([chunk.raw for chunk in rest])
                     await exchange.whole(200, raw, {**told, **usual.headers, **own, **begun.head})
@@ -152,9 +155,11 @@ class Door:
                 await line.aclose()  # the Record is told before the last byte
                 await self._fail(exchange, story, told, error, None if story.verbatim else writer)
             finally:
-                await line.aclose()
-                if not race.over:
-                    await race.close()
+                try:
+                    await line.aclose()
+                finally:
+                    if not race.over:
+                        await race.close()
 
     async def _fail(
         self, exchange: Exchange, story: Story, told: dict[str, str], error: WeirError, writer: Writer | None = None
@@ -180,10 +185,15 @@ class Door:
         await exchange.whole(code, data, {**told, **error.headers})
 
 
-async def _rest(line: AsyncGenerator[Opening | Sequence[Chunk], None]) -> list[Chunk]:
-    """All chunks of an answer that is wanted whole."""
+async def _rest(
+    story: Story, line: AsyncGenerator[Opening | Sequence[Chunk], None]
+) -> tuple[HeaderLines, dict[str, str], list[Chunk]]:
+    """All chunks of an answer that is wanted whole, and `_how` it was answered, as it stands before them: what a late check says changes
+    nothing for the caller. From the first step on, `line` tells the Record whatever happens."""
     try:
-        return [chunk async for chunks in line if not isinstance(chunks, Opening) for chunk in chunks]
+        await anext(line)
+        usual, own = _how(story)
+        return usual, own, [chunk async for chunks in line if not isinstance(chunks, Opening) for chunk in chunks]
     finally:
         await line.aclose()
 

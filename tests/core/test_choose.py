@@ -26,12 +26,12 @@ TEXT, IMAGE = frozenset({"text"}), frozenset({"text", "image"})
 ROUTES = {"a": A, "b": B}
 
 
-async def scoring(waits: int, seconds: float = 0.0, error: Exception | None = None) -> Scores:
+async def scoring(waits: int, seconds: float = 0.0, error: Exception | None = None, found: object = SCORES) -> Any:
     for _ in range(waits):
         await asyncio.sleep(seconds)
     if error is not None:
         raise error
-    return SCORES
+    return found
 
 
 def asking(router: Coroutine[Any, Any, Scores], seconds: float = 30) -> tuple[Story, Decision]:
@@ -69,6 +69,15 @@ def test_what_it_raises_too(waits: int) -> None:
     assert decision == Decision("b", "router_error")
     assert story.scores == Scores({}, source="error: LookupError")
     assert story.router_seconds == 1
+
+
+@pytest.mark.parametrize("waits", [0, 1, 2])
+@pytest.mark.parametrize("found", [None, {"a": 1.0}])
+def test_what_is_no_scores_is_an_error_of_the_router(waits: int, found: object) -> None:
+    """At once or after a wait: never the request's."""
+    story, decision = asking(scoring(waits, found=found))
+    assert decision == Decision("b", "router_error")
+    assert story.scores == Scores({}, source="error: TypeError")
 
 
 def test_one_that_is_late_is_left() -> None:

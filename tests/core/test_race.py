@@ -169,6 +169,21 @@ def test_stopped_before_it_ran() -> None:
     race(body)
 
 
+def test_a_source_whose_task_never_ran_is_closed() -> None:
+    """An attempt that ran alone and has begun gets a task as a second one starts. Both end before their first turn: its upstream must not
+    be held for ever, and nobody but the race knows it."""
+
+    async def body(race: Race) -> None:
+        first = Poured()
+        race.start(0, first.stream(), alone=True)
+        await race.event(AGES)
+        race.start(1, Source("a").stream())
+        await race.close()
+        assert first.closed
+
+    alone(body)
+
+
 def test_a_fast_source_is_not_read_beyond_the_bound() -> None:
     """Back-pressure: with room for four, at most one more is held; every read makes room, and nothing is lost."""
     source = Source(*map(str, range(100)))
@@ -599,15 +614,15 @@ def test_an_end_that_is_known_need_not_be_asked_for() -> None:
 
     async def body(race: Race) -> None:
         race.start(0, Steps(begin=begin), alone=True)
-        assert not race.drained()
+        assert not race.take_end()
         assert await race.more(AGES) == Came(0, [chunk("a"), chunk("b")])
-        assert race.drained()
+        assert race.take_end()
         assert race.over
         assert not race.deadlines.until
-        assert not race.drained()
+        assert not race.take_end()
         race.start(1, Poured().stream(), alone=True)
         assert await race.more(AGES) == Came(1, [chunk("first")])
-        assert not race.drained()
+        assert not race.take_end()
         assert await race.more(AGES) == Ended(1)
 
     alone(body)

@@ -5,12 +5,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.record import Record
+from gateway.surface import models
 from gateway.validators.base import Ask, ValidatorConfig, Verdict
 from routers.base import RouterConfig, RouterResources, RouteSpec
-from tests.line.world import BAD, GOOD, asks, hello, says, world
+from tests.backends.upstream import Asked
+from tests.line.world import BAD, GOOD, asks, completion, hello, says, world
+from tests.waiting import PATIENCE, until
 from wire.types import Draft, Query, Scores
 
 
@@ -86,6 +90,56 @@ def test_router_behind_a_200_that_was_sent(tmp_path: Path) -> None:
             assert '"model":"served"' in events
             assert events.endswith("data: [DONE]\n\n")
             assert w.served.last().outcome == "straight"
+
+    asyncio.run(run())
+
+
+def test_a_keeper_that_found_no_room_has_sent_nothing(tmp_path: Path) -> None:
+    """`keepalive_after`: the caller has not read his last answer yet, so the 200 of the next one waits for room, and the gate opens
+    meanwhile: the stream begins with its head all the same."""
+
+    async def cloud(asked: Asked) -> None:
+        if asked.json.get("stream"):
+            await asyncio.sleep(0.3)
+            await says("hi")(asked)
+        else:
+            await asked.answer(completion("x" * 8_000_000))
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), cloud, server="keepalive_after: 0.05") as w:
+            reader, writer = await asyncio.open_connection("127.0.0.1", w.served.port, limit=2**26)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            for body in (hello(), hello(stream=True)):
+                data = orjson.dumps(body)
+                head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: weir\r\ncontent-length: %d\r\n\r\n" % len(data)
+                writer.write(head + data)
+            await until(lambda: len(w.served.app.recorder.recent()) == 1)
+            await asyncio.sleep(0.5)  # the keeper waits, and the upstream begins
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            answers = await asyncio.wait_for(reader.readuntil(b"data: [DONE]"), PATIENCE)
+            assert answers.count(b"HTTP/1.1 200 OK") == 2
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_a_record_is_told_whatever_happens_to_a_whole_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the surface fails between the opening of an answer that is not complete yet and its end."""
+
+    async def without_usage(asked: Asked) -> None:
+        whole = orjson.loads(completion("hi"))
+        del whole["usage"]
+        await asked.answer(orjson.dumps(whole))
+
+    def raises(story: object) -> None:
+        raise RuntimeError
+
+    async def run() -> None:
+        async with world(tmp_path, says(GOOD), without_usage) as w:
+            with monkeypatch.context() as patched:
+                patched.setattr(models, "_how", raises)
+                assert (await w.served.chat(hello())).status_code == 500
+            assert w.served.last().outcome == "cancelled"
 
     asyncio.run(run())
 

@@ -41,8 +41,29 @@ _written = st.builds(
     st.sampled_from([orjson.dumps, lambda event: orjson.dumps(event).replace(b'":', b'": ')]),
     st.sampled_from([b"\n\n", b"\n\n", b"\n\n", b"\r\n\r\n", b"\n\n: ping\n\n", b"\n\n\n"]),
 ) | st.sampled_from(
-    [b"data: [DONE]\n\n", b"data: {\ndata: }\n\n", b"data: {}", b"event: x\n", b'data: {"choices":"content"}\n\n']
+    [
+        b'data: {"usage":{"n":1}}\n\n',
+        b'data: {"type":"ping"}\n\n',
+        b'data: {"choices":null,"usage":{"n":1}}\n\n',
+        b"data: [DONE]\n\n",
+        b"data: {\ndata: }\n\n",
+        b"data: {}",
+        b"event: x\n",
+        b'data: {"choices":"content"}\n\n',
+    ]
 )
+
+
+@pytest.mark.parametrize("faithful", [False, True])
+@pytest.mark.parametrize("beside", [b'{"usage":{"n":1}}', b'{"type":"ping"}', b'{"choices":null,"usage":{"n":1}}'])
+def test_an_event_without_choices_costs_no_answer(beside: bytes, faithful: bool) -> None:
+    """Servers send usage and pings in events of their own: what came before and comes after is read."""
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+    last = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    body = said % b"a" + b"data: " + beside + b"\n\n" + said % b"b" + last
+    found = _read(body, list(range(1, len(body))), faithful)
+    assert not isinstance(found, str)
+    assert "".join(chunk.delta.get("content") or "" for chunk in found) == "ab"
 
 
 def _read(body: bytes, cuts: list[int], faithful: bool) -> list[Chunk] | str:

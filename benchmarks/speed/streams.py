@@ -1,13 +1,15 @@
 """Streams that pass through: 16 at once, 50 chunks each, with 10 ms between chunks (paced) and without (burst).
 
-Time to the first token has its own runs, with arrivals in open loop: 16 streams that start together would measure each other.
+nginx, which looks at nothing, is the floor: a chunk that comes alone costs it too several times one that comes with others, as a core
+that slept is woken for it. Time to the first token has its own runs, with arrivals in open loop: 16 streams that start together would
+measure each other.
 """
 
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.quality.parts import Part
-from benchmarks.speed import _requests
+from benchmarks.quality.parts import NotRun, Part
+from benchmarks.speed import _peers, _requests
 from benchmarks.speed._bench import Target, bench, healthy, interleaved
 from benchmarks.speed.numbers import added_ms, middle, middle_cpu_us
 
@@ -27,6 +29,11 @@ def run(quick: bool) -> Part:
     burst = _requests.chat("mock-g0-n50", stream=True, schema=False)
     with bench() as here:
         weir = here.weir()
+        targets = [here.direct, weir]
+        try:
+            targets.append(_peers.nginx(here))
+        except NotRun as exc:
+            print(f"  nginx: not run: {exc}")
 
         def streaming(body: bytes, target: Target) -> dict[str, float]:
             return here.measure(target, body, "-c", str(STREAMS), "-t", str(seconds), "-S")
@@ -39,8 +46,9 @@ def run(quick: bool) -> Part:
             "burst": partial(streaming, burst),
             "arriving": arriving,
         }
-        streaming(burst, weir)
-        found = interleaved(count, [here.direct, weir], tests)
+        for target in targets[1:]:
+            streaming(burst, target)
+        found = interleaved(count, targets, tests)
         notes = here.notes()
     for (name, test), rows in found.items():
         healthy(rows, f"{name} {test}")
@@ -56,4 +64,11 @@ def run(quick: bool) -> Part:
             [{"rate": row["chunks"] / row["seconds"]} for row in found["weir", "burst"]], "rate"
         ),
     }
-    return Part(figures, notes={**notes, "ttft": f"{RATE} new streams a second, open loop"})
+    table = [
+        ("CPU us per chunk", "paced", "burst"),
+        *(
+            (target.name, *(f"{middle_cpu_us(found[target.name, test], 'chunks'):.1f}" for test in ("paced", "burst")))
+            for target in targets[1:]
+        ),
+    ]
+    return Part(figures, table=table, notes={**notes, "ttft": f"{RATE} new streams a second, open loop"})

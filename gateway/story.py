@@ -239,8 +239,7 @@ class Story(Struct, eq=False, dict=True):
         mine: AttemptRecord | None = None
         answer: Sequence[Draft] = ()
         reasons: Sequence[Reason | None] = ()
-        if delivered is not None and len(self.attempts) == 1 and delivered.error is None and not self.degraded:
-            # As nearly always: there is one, and it was taken.
+        if delivered is not None and len(self.attempts) == 1 and self._taken(delivered):  # as nearly always
             answer = delivered.gate.fold.drafts()
             mine = self._attempt(delivered, answer, None, now)
             attempts, upstream, cost = [mine], mine.seconds, mine.cost
